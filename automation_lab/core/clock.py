@@ -1,0 +1,14 @@
+"""One clock for all machines: the database's. Ticker, claim and retry take instants as arguments, so tests inject them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import connection
+
+
+def database_now() -> datetime:
+    """The database's wall clock, aware, also inside a long transaction (`clock_timestamp()`, not `now()`)."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        return cursor.fetchone()[0]

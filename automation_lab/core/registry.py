@@ -1,0 +1,54 @@
+"""The named registries through which an upper app offers something to a lower one.
+
+Each app fills them in `AppConfig.ready()`. Keys are stored data (step types, job names): never renamed, never reused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class UnknownKey(LookupError):
+    """No entry of that key; the message lists the known ones."""
+
+
+class Registry(Generic[T]):
+    """Entries by key. Registering a key twice is a programming error and raises ValueError."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._entries: dict[str, T] = {}
+
+    def register(self, key: str, entry: T) -> T:
+        if key in self._entries:
+            raise ValueError(f"{self.name}: {key!r} is registered already.")
+        self._entries[key] = entry
+        return entry
+
+    def get(self, key: str) -> T:
+        try:
+            return self._entries[key]
+        except KeyError:
+            raise UnknownKey(f"{self.name}: {key!r} is unknown; known are {', '.join(sorted(self._entries))}.") from None
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def items(self) -> list[tuple[str, T]]:
+        return list(self._entries.items())
+
+
+executables: Registry[Any] = Registry("executables")
+"""kind -> core.execution.runner.Executable: what the engine can run."""
+
+secret_values: Registry[Callable[[], list[str]]] = Registry("secret values")
+"""name -> callable giving the plain values that redaction must mask."""
+
+live_topics: Registry[Any] = Registry("live topics")
+"""topic -> automation_lab.core.live.Topic: rows that the live port announces."""
