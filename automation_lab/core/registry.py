@@ -32,7 +32,9 @@ class Registry(Generic[T]):
         try:
             return self._entries[key]
         except KeyError:
-            raise UnknownKey(f"{self.name}: {key!r} is unknown; known are {', '.join(sorted(self._entries))}.") from None
+            raise UnknownKey(
+                f"{self.name}: {key!r} is unknown; known are {', '.join(sorted(self._entries))}."
+            ) from None
 
     def __contains__(self, key: object) -> bool:
         return key in self._entries

@@ -1,0 +1,7 @@
+from django.apps import AppConfig
+
+
+class AutomationLabConfig(AppConfig):
+    name = "automation_lab"
+    verbose_name = "Automation Lab"
+    default_auto_field = "django.db.models.BigAutoField"

@@ -1,0 +1,88 @@
+"""What every execution has: task runs, workflow runs and webhook forwards are concrete executions in their apps."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from automation_lab.core.models import TimeStampedModel
+
+LIVE_STATUSES = ("pending", "running")
+
+
+class Execution(TimeStampedModel):
+    """One run, as the row that is at once its queue entry, its lock and its record.
+
+    `due_at` is the instant from which it may be claimed (null: only an event moves it on), `worker` the Procrastinate
+    worker that holds it, `epoch` the number of the claim: every write of a worker tests it, so a replaced worker writes
+    nothing. `job_id` is the waiting hint in the queue.
+    """
+
+    due_at = models.DateTimeField(null=True, blank=True)
+    worker = models.BigIntegerField(null=True, blank=True)
+    epoch = models.PositiveIntegerField(default=0)
+    job_id = models.BigIntegerField(null=True, blank=True)
+    priority = models.SmallIntegerField(default=0, help_text="Higher runs first.")
+    attempt = models.PositiveIntegerField(default=0)
+    idempotency_key = models.CharField(max_length=255, blank=True)
+    request_hash = models.CharField(max_length=64, blank=True, help_text="SHA-256 of the request that carried the key.")
+    cancel_requested_at = models.DateTimeField(null=True, blank=True)
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="Not started by then: missed.")
+    deadline_at = models.DateTimeField(
+        null=True, blank=True, help_text="Not finished by then: timeout, waits included."
+    )
+    correlation_id = models.CharField(max_length=64, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    duration_ms = models.PositiveBigIntegerField(null=True, blank=True)
+    error_message = models.TextField(blank=True)
+
+    class Meta:
+        abstract = True
+
+    @property
+    def is_finished(self) -> bool:
+        return self.status not in LIVE_STATUSES  # type: ignore[attr-defined]  # concrete classes choose the values
+
+
+class LogLine(models.Model):
+    """One line of an execution's log. `seq` counts within an epoch, so a run again never overwrites the first run's lines."""
+
+    class Level(models.TextChoices):
+        DEBUG = "debug"
+        INFO = "info"
+        WARNING = "warning"
+        ERROR = "error"
+
+    epoch = models.PositiveIntegerField(default=0)
+    seq = models.PositiveIntegerField()
+    at = models.DateTimeField()
+    level = models.CharField(max_length=7, choices=Level, default=Level.INFO)
+    text = models.TextField()
+
+    class Meta:
+        abstract = True
+
+
+def execution_constraints(table: str, *, running: str = "running") -> list[models.BaseConstraint]:
+    """The rules of the claim protocol that the database itself keeps, for a concrete execution's `Meta`."""
+    return [
+        models.CheckConstraint(
+            condition=models.Q(worker__isnull=True) | models.Q(status=running), name=f"{table}_held_is_running"
+        ),
+        models.CheckConstraint(
+            condition=models.Q(finished_at__isnull=True) | ~models.Q(status__in=LIVE_STATUSES),
+            name=f"{table}_live_is_unfinished",
+        ),
+    ]
+
+
+def execution_indexes(prefix: str) -> list[models.Index]:
+    """Partial indexes over the few live rows, for claim, recovery and deadlines. `prefix` of at most 16 characters."""
+    live = models.Q(status__in=LIVE_STATUSES)
+    return [
+        models.Index(fields=["due_at"], condition=live & models.Q(worker__isnull=True), name=f"{prefix}_due"),
+        models.Index(fields=["worker"], condition=models.Q(worker__isnull=False), name=f"{prefix}_held"),
+        models.Index(
+            fields=["deadline_at"], condition=live & models.Q(deadline_at__isnull=False), name=f"{prefix}_deadline"
+        ),
+    ]

@@ -1,0 +1,188 @@
+"""Webhooks received, the senders they come from, and their forwards."""
+
+from __future__ import annotations
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from automation_lab.core.execution.models import Execution, execution_constraints, execution_indexes
+from automation_lab.core.models import TimeStampedModel
+from inbox.querysets import SourceQuerySet, WebhookQuerySet
+
+
+def default_dedupe() -> dict[str, str]:
+    return {"by": "delivery_id"}
+
+
+def default_methods() -> list[str]:
+    return ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+
+class Source(TimeStampedModel):
+    """A configured sender: how its requests are verified, limited, answered and kept."""
+
+    name = models.CharField(
+        max_length=64, unique=True, help_text="Part of the address: lower-case letters, digits, - and _."
+    )
+    description = models.TextField(blank=True)
+    scheme = models.CharField(max_length=40, default="none")
+    scheme_settings = models.JSONField(default=dict, blank=True)
+    secrets = models.JSONField(
+        default=list, blank=True, editable=False, help_text="[{ciphertext, starts_at, expires_at, last4}]"
+    )
+    dedupe = models.JSONField(default=default_dedupe, blank=True)
+    rate_limit = models.CharField(
+        max_length=32, blank=True, help_text='Such as "600/minute"; empty: the default, 0: none.'
+    )
+    max_body_bytes = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: the default.")
+    allowed_methods = ArrayField(models.CharField(max_length=16), default=default_methods, blank=True)
+    response = models.JSONField(
+        default=dict, blank=True, help_text="{status, headers, body}; empty: the standard answer."
+    )
+    retention = models.JSONField(
+        default=dict, blank=True, help_text="{days, count, bytes, payload_days}; empty: the default."
+    )
+    enabled = models.BooleanField(default=True)
+    open_confirmed = models.BooleanField(default=False, help_text="A person has confirmed that anybody may send here.")
+
+    objects = SourceQuerySet.as_manager()
+
+    class Meta:
+        db_table = "webhook_sources"
+        ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(name__regex=r"^[a-z0-9][a-z0-9_-]{0,63}$") & Q(name__regex=r"[^0-9]") & ~Q(name="export"),
+                name="webhook_sources_name",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_open(self) -> bool:
+        """Anybody may send: no scheme checks who it is."""
+        return self.scheme == "none"
+
+
+class Webhook(TimeStampedModel):
+    """One request received from a sender. `raw_body` is the exact bytes; everything parsed is derived from it."""
+
+    class Status(models.TextChoices):
+        RECEIVED = "received"
+        PROCESSED = "processed"
+        FAILED = "failed"
+        REJECTED = "rejected"
+
+    source = models.CharField(max_length=64)
+    event_type = models.CharField(max_length=255, blank=True)
+    status = models.CharField(max_length=10, choices=Status, default=Status.RECEIVED)
+    method = models.CharField(max_length=32)
+    path = models.TextField(help_text="As the server gives it, percent-decoded.")
+    query_params = models.JSONField(default=list, help_text="Pairs, in the order sent.")
+    headers = models.JSONField(default=list, help_text="Pairs, as the server gives them.")
+    body = models.JSONField(null=True, blank=True, help_text="Parsed JSON; null when the body is not JSON.")
+    raw_body = models.BinaryField(help_text="Exactly the bytes received.")
+    content_type = models.CharField(max_length=255, blank=True)
+    size_bytes = models.PositiveIntegerField(default=0)
+    sha256 = models.CharField(max_length=64)
+    remote_addr = models.GenericIPAddressField(null=True, blank=True)
+    delivery_id = models.CharField(
+        max_length=255, blank=True, help_text="The sender's own id; repeats are linked, not run again."
+    )
+    is_duplicate = models.BooleanField(default=False)
+    duplicate_of = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="duplicates"
+    )
+    duplicate_count = models.PositiveIntegerField(default=0)
+    verification = models.CharField(
+        max_length=32, default="not_configured", help_text="verified, not_configured, or the reason of refusal."
+    )
+    matched_secret = models.CharField(max_length=64, blank=True, help_text="Which of the source's secrets matched.")
+    flags = ArrayField(models.CharField(max_length=40), default=list, blank=True)
+    error_message = models.TextField(blank=True)
+    notes = models.TextField(blank=True)
+    received_at = models.DateTimeField(db_default=Now())
+    processed_at = models.DateTimeField(null=True, blank=True)
+    correlation_id = models.CharField(max_length=64, blank=True)
+
+    objects = WebhookQuerySet.as_manager()
+
+    class Meta:
+        db_table = "webhook_inbox"
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["source", "delivery_id"],
+                condition=Q(is_duplicate=False) & ~Q(delivery_id="") & ~Q(status="rejected"),
+                name="webhook_inbox_source_delivery",
+            )
+        ]
+        indexes = [
+            models.Index(fields=["-received_at", "-id"], name="webhook_inbox_received"),
+            models.Index(fields=["source", "-id"], name="webhook_inbox_source"),
+            models.Index(fields=["source", "event_type", "-id"], name="webhook_inbox_event_type"),
+            models.Index(
+                fields=["status", "-id"], condition=Q(status__in=["failed", "rejected"]), name="webhook_inbox_trouble"
+            ),
+            models.Index(fields=["correlation_id"], condition=~Q(correlation_id=""), name="webhook_inbox_correlation"),
+            models.Index(fields=["delivery_id"], condition=~Q(delivery_id=""), name="webhook_inbox_delivery"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.source} {self.event_type or 'webhook'} #{self.pk}"
+
+
+class Forward(Execution):
+    """One sending of a stored webhook to another address, with every answer."""
+
+    class Status(models.TextChoices):
+        PENDING = "pending"
+        RUNNING = "running"
+        SUCCESS = "success"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+        TIMEOUT = "timeout"
+
+    class Mode(models.TextChoices):
+        ORIGINAL = "original"
+        RESIGNED = "resigned"
+        EDITED = "edited"
+
+    status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
+    webhook = models.ForeignKey(Webhook, on_delete=models.CASCADE, related_name="forwards")
+    target = models.CharField(max_length=2048)
+    mode = models.CharField(max_length=10, choices=Mode, default=Mode.ORIGINAL)
+    trigger = models.CharField(max_length=20, default="manual")
+    answer = models.JSONField(
+        null=True, blank=True, help_text="{status, headers, body, elapsed_ms} of the last attempt."
+    )
+
+    class Meta:
+        db_table = "webhook_forwards"
+        ordering = ["-id"]
+        constraints = execution_constraints("webhook_forwards")
+        indexes = execution_indexes("webhook_forwards")
+
+    def __str__(self) -> str:
+        return f"forward #{self.pk} of webhook #{self.webhook_id}"
+
+
+class RateWindow(models.Model):
+    """Requests counted for one key in one fixed window; two neighbouring windows make the sliding limit."""
+
+    key = models.CharField(max_length=128)
+    window_at = models.DateTimeField()
+    count = models.PositiveIntegerField(default=0)
+    refused_count = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        db_table = "webhook_rate_windows"
+        constraints = [models.UniqueConstraint(fields=["key", "window_at"], name="webhook_rate_windows_key")]
+        indexes = [models.Index(fields=["window_at"], name="webhook_rate_windows_at")]
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.window_at:%H:%M:%S}"
