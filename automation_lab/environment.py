@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
 from typing import Any
 
 import environ
+
+from automation_lab import embedded_postgres
 
 CORES = os.cpu_count() or 1
 
@@ -60,12 +63,13 @@ def load(dotenv: Path) -> environ.Env:
 def key_file(path: Path) -> str:
     """The key kept in `path` (mode 0600); made at the first start, also when several processes start at once."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text().strip()
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_urlsafe(50))
+    if not path.exists():
+        draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(50))
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)  # appears whole or not at all, and never replaces the key of a faster process
+        draft.unlink()
     return path.read_text().strip()
 
 
@@ -75,9 +79,9 @@ def database(url: str, data_dir: Path) -> dict[str, Any]:
         return environ.Env.db_url_config(url.replace("postgresql+asyncpg://", "postgresql://", 1))
     return {
         "ENGINE": "django.db.backends.postgresql",
-        "NAME": "automation_lab",
-        "USER": "postgres",
-        "HOST": str(data_dir / "postgres-socket"),
+        "NAME": embedded_postgres.DATABASE,
+        "USER": embedded_postgres.USER,
+        "HOST": str(embedded_postgres.socket_dir(data_dir)),
     }
 
 
@@ -86,5 +90,6 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "handlers": {"console": {"class": "logging.StreamHandler"}},
+        "loggers": {"procrastinate.blueprints": {"level": "WARNING"}},  # speaks at every start of every command
         "root": {"handlers": ["console"], "level": level},
     }

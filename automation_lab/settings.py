@@ -12,11 +12,9 @@ from django.urls import reverse_lazy
 from automation_lab import environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environment.load(BASE_DIR / ".env")
+env = environment.load(Path(os.environ.get("LAB_ENV_FILE", BASE_DIR / ".env")))
 
-DATA_DIR = Path(env.str("DATA_DIR")).expanduser()
-if not DATA_DIR.is_absolute():
-    DATA_DIR = BASE_DIR / DATA_DIR
+DATA_DIR = (BASE_DIR / Path(env.str("DATA_DIR")).expanduser()).resolve()
 
 # --- security and addresses -------------------------------------------------------------------------------------------
 DEBUG = env.bool("DEBUG")

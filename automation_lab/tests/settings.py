@@ -1,0 +1,23 @@
+"""The settings of the tests: independent of the caller's environment and `.env`, on the session's own database (conftest.py)."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from automation_lab import environment
+
+FOLDER_VARIABLE = "LAB_TEST_FOLDER"  # set by the first process of the session, inherited by the others
+
+if FOLDER_VARIABLE not in os.environ:
+    os.environ[FOLDER_VARIABLE] = tempfile.mkdtemp(prefix="lab-test-")
+for name in environment.SETTINGS:
+    os.environ.pop(name, None)
+os.environ |= {"LAB_ENV_FILE": os.devnull, "DATA_DIR": os.environ[FOLDER_VARIABLE], "EMAIL_URL": "memorymail://"}
+
+from automation_lab.settings import *  # noqa: E402, F403
+from automation_lab.settings import DATA_DIR, DATABASES  # noqa: E402
+
+TEST_FOLDER = Path(DATA_DIR)
+# A pool would keep connections of one test for the next, and its threads would outlive the session's server.
+DATABASES["default"]["OPTIONS"].pop("pool")
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

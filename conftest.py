@@ -1,0 +1,64 @@
+"""Shared fixtures. A session starts its own embedded PostgreSQL in a temporary folder; it goes with the session, also when killed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from django.conf import settings
+from django.db import connection
+from pytest_django import DjangoDbBlocker
+
+from automation_lab.embedded_postgres import EmbeddedPostgres
+
+# Durability is worth nothing here, and costs most of the time.
+FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_wal_size": "4GB"}
+JOB_TABLES = "procrastinate_jobs, procrastinate_workers, procrastinate_periodic_defers, procrastinate_events"
+_server = pytest.StashKey[EmbeddedPostgres]()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if hasattr(session.config, "workerinput") or session.config.option.collectonly:
+        return  # pytest-xdist's workers use the server of the process that started them
+    folder = settings.TEST_FOLDER
+    folder.mkdir(exist_ok=True, mode=0o700)
+    session.config.stash[_server] = EmbeddedPostgres(folder, options=FAST, remove_at_end=folder)
+    session.config.stash[_server].start()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _server in config.stash:
+        config.stash[_server].release()
+
+
+@pytest.fixture(scope="session")
+def django_db_keepdb() -> bool:
+    """Dropping the database would only cost time and trip over connections left open: its whole server goes."""
+    return True
+
+
+@pytest.fixture(autouse=True)
+def _empty_job_queue(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """Django's flush after a transactional test leaves out unmanaged tables, and the engine's are unmanaged."""
+    marker = request.node.get_closest_marker("django_db")
+    transactional = "transactional_db" in request.fixturenames or (marker and marker.kwargs.get("transaction"))
+    if transactional:
+        request.getfixturevalue("transactional_db")
+    yield
+    if transactional:
+        with django_db_blocker.unblock(), connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '10s'")
+            cursor.execute(f"TRUNCATE {JOB_TABLES}")
+            cursor.execute("RESET lock_timeout")
+
+
+@pytest.fixture
+def process_environment(transactional_db: None) -> dict[str, str]:
+    """The environment for a `manage.py` process that works on this test's database."""
+    database = connection.settings_dict
+    return {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "automation_lab.settings",
+        "DATABASE_URL": f"postgresql://{database['USER']}@/{database['NAME']}?host={database['HOST']}",
+    }
