@@ -1,4 +1,4 @@
-"""Shared fixtures. A session starts its own embedded PostgreSQL in a temporary folder; it goes with the session, also when killed."""
+"""Shared fixtures. A session starts its own embedded PostgreSQL in a temporary folder, which goes with it, killed or not."""
 
 from __future__ import annotations
 

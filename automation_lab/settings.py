@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import environ
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 
@@ -20,8 +19,8 @@ DATA_DIR = (BASE_DIR / Path(env.str("DATA_DIR")).expanduser()).resolve()
 DEBUG = env.bool("DEBUG")
 SECRET_KEY = env.str("SECRET_KEY") or environment.key_file(DATA_DIR / "secret_key")
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS")
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS")
 PUBLIC_URL = env.str("PUBLIC_URL").rstrip("/")
+CSRF_TRUSTED_ORIGINS = [*env.list("CSRF_TRUSTED_ORIGINS"), *([PUBLIC_URL] if PUBLIC_URL else [])]
 TRUSTED_PROXIES = env.str("TRUSTED_PROXIES")
 ADMIN_USERNAME = env.str("ADMIN_USERNAME")
 ADMIN_PASSWORD = env.str("ADMIN_PASSWORD")
@@ -49,20 +48,24 @@ LIVE_URL = env.str("LIVE_URL").rstrip("/")
 WEB_WORKERS = env.int("WEB_WORKERS")
 WEB_THREADS = env.int("WEB_THREADS")
 LOG_FORMAT = env.str("LOG_FORMAT")
-LOG_LEVEL = env.str("LOG_LEVEL").upper()
+LOG_LEVEL = env.str("LOG_LEVEL")
 
 # --- database ---------------------------------------------------------------------------------------------------------
 DATABASE_URL = env.str("DATABASE_URL")
 EMBEDDED_DATABASE = not DATABASE_URL
-PROCESS_ROLE = os.environ.get("LAB_PROCESS_ROLE", "")  # set by the commands themselves: web, live or worker
+# Set by the commands for the processes that they start: web, live or worker, and the address that web listens on.
+PROCESS_ROLE = os.environ.get("LAB_PROCESS_ROLE", "")
+BIND_HOST = os.environ.get("LAB_BIND_HOST", "127.0.0.1")
 _POOL_SIZE = {"worker": TASKS_CONCURRENCY + 6, "web": WEB_THREADS + 2}.get(PROCESS_ROLE, 6)
+_DATABASE = environment.database(DATABASE_URL, DATA_DIR)
 
 DATABASES = {
     "default": {
-        **environment.database(DATABASE_URL, DATA_DIR),
+        **_DATABASE,
         "CONN_MAX_AGE": 0,
         "CONN_HEALTH_CHECKS": True,
         "OPTIONS": {
+            **_DATABASE["OPTIONS"],
             "pool": {"min_size": 1, "max_size": _POOL_SIZE, "timeout": 5, "max_lifetime": 1800},
             "application_name": f"automation-lab {PROCESS_ROLE}".strip(),
         },
@@ -207,7 +210,7 @@ SPECTACULAR_SETTINGS = {
 # --- engine, mail, live -----------------------------------------------------------------------------------------------
 PROCRASTINATE_AUTODISCOVER_MODULE_NAME = "jobs"
 PROCRASTINATE_IMPORT_PATHS = ["automation_lab.core.execution.jobs"]
-vars().update(environ.Env.email_url_config(environ.urlparse(env.str("EMAIL_URL"))))
+vars().update(environment.email(env.str("EMAIL_URL")))
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL")
 EMAIL_TIMEOUT = 15
 LOGGING = environment.logging_config(LOG_FORMAT, LOG_LEVEL)

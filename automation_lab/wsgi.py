@@ -4,5 +4,8 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
+from automation_lab.process import end_with_server
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "automation_lab.settings")
+end_with_server()  # a killed granian would leave its workers serving
 application = get_wsgi_application()
