@@ -26,7 +26,7 @@ ADMIN_USERNAME = env.str("ADMIN_USERNAME")
 ADMIN_PASSWORD = env.str("ADMIN_PASSWORD")
 API_TOKEN = env.str("API_TOKEN")
 API_OPEN = env.bool("API_OPEN")
-ENCRYPTION_KEYS = env.str("ENCRYPTION_KEYS")
+ENCRYPTION_KEYS = env.str("ENCRYPTION_KEYS") or environment.key_file(DATA_DIR / "encryption_key", environment.encryption_key)
 OUTBOUND_ALLOW = env.str("OUTBOUND_ALLOW")
 OUTBOUND_PORTS = env.str("OUTBOUND_PORTS")
 COMMANDS_FILE = env.str("COMMANDS_FILE")
@@ -35,6 +35,7 @@ COMMANDS_FILE = env.str("COMMANDS_FILE")
 INBOX_ACCEPT_UNKNOWN = env.bool("INBOX_ACCEPT_UNKNOWN")
 INBOX_MAX_BODY_BYTES = env.int("INBOX_MAX_BODY_BYTES")
 INBOX_RATE_LIMIT = env.str("INBOX_RATE_LIMIT")
+INBOX_SOURCE_CACHE_SECONDS = 1.0  # how long a web process may go on with a source that another process has changed
 TASKS_CONCURRENCY = env.int("TASKS_CONCURRENCY")
 TASKS_GRACE_SECONDS = env.int("TASKS_GRACE_SECONDS")
 API_LOG_ENABLED = env.bool("API_LOG_ENABLED")
@@ -53,9 +54,10 @@ LOG_LEVEL = env.str("LOG_LEVEL")
 # --- database ---------------------------------------------------------------------------------------------------------
 DATABASE_URL = env.str("DATABASE_URL")
 EMBEDDED_DATABASE = not DATABASE_URL
-# Set by the commands for the processes that they start: web, live or worker, and the address that web listens on.
+# Set by the commands for the processes that they start: web, live or worker, and where the servers listen.
 PROCESS_ROLE = os.environ.get("LAB_PROCESS_ROLE", "")
 BIND_HOST = os.environ.get("LAB_BIND_HOST", "127.0.0.1")
+LIVE_PORT = int(os.environ.get("LAB_LIVE_PORT", "8001"))
 _POOL_SIZE = {"worker": TASKS_CONCURRENCY + 6, "web": WEB_THREADS + 2}.get(PROCESS_ROLE, 6)
 _DATABASE = environment.database(DATABASE_URL, DATA_DIR)
 

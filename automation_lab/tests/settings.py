@@ -20,4 +20,5 @@ from automation_lab.settings import DATA_DIR, DATABASES  # noqa: E402
 TEST_FOLDER = Path(DATA_DIR)
 # A pool would keep connections of one test for the next, and its threads would outlive the session's server.
 DATABASES["default"]["OPTIONS"].pop("pool")
+INBOX_SOURCE_CACHE_SECONDS = 0  # a rolled-back test leaves nothing behind for the next
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
