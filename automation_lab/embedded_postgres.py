@@ -94,6 +94,13 @@ class EmbeddedPostgres:
             ) from exc
         return started
 
+    @property
+    def descriptor(self) -> int:
+        """Of the shared lock that is this process's use of the database, to be handed to a program it becomes."""
+        if self._use is None:
+            raise RuntimeError("The database is not in use by this process.")
+        return self._use
+
     def is_running(self) -> bool:
         """Whether the server process exists, ready or not."""
         try:
