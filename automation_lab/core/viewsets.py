@@ -1,0 +1,154 @@
+"""Base classes of every API view. One resource, complete:
+
+class TaskViewSet(LabModelViewSet):
+    \"\"\"Define and start scheduled tasks.\"\"\"
+
+    queryset = ScheduledTask.objects.all()
+    serializer_class = TaskSerializer            # a StrictModelSerializer
+    filterset_class = TaskFilterSet              # a StrictFilterSet
+    ordering_fields = ["name", "created_at"]
+    scope_area = "tasks"
+    action_permissions = {"pause": "change"}     # or a whole name: "tasks.run_scheduledtask"
+
+    def perform_create(self, serializer):
+        return services.create_task(**serializer.validated_data)
+
+    @extend_schema(request=None, responses=TaskSerializer)
+    @action(detail=True, methods=["post"])
+    def pause(self, request, **kwargs):
+        task = services.pause_task(task=self.get_object())
+        self.record(task, CHANGE, "Paused.")
+        return Response(self.get_serializer(task).data)
+
+router = LabRouter()                             # no trailing slash, integer ids
+router.register("tasks", TaskViewSet, basename="task")
+urlpatterns = router.urls
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Model
+from django.http import HttpRequest
+from rest_framework import mixins, status
+from rest_framework.generics import GenericAPIView
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.routers import SimpleRouter
+from rest_framework.serializers import BaseSerializer
+from rest_framework.views import APIView
+from rest_framework.viewsets import ViewSetMixin
+
+from automation_lab.core import audit
+from automation_lab.core.exceptions import Invalid
+from automation_lab.core.parsers import LabRequest
+
+
+class LabRouter(SimpleRouter):
+    """Paths without trailing slash; ids are integers unless the viewset names another `lookup_value_converter`."""
+
+    def __init__(self) -> None:
+        super().__init__(trailing_slash=False, use_regex_path=False)
+
+
+class LabViewMixin:
+    """What every view of the API shares. `scope_area` must be set; see core/permissions.py for the rest."""
+
+    scope_area = ""
+    action_permissions: dict[str, str] = {}
+    closed_when_open = False
+    extra_query_parameters: tuple[str, ...] = ()
+    http_method_names = ["get", "post", "patch", "delete", "head", "options"]
+    request: Request
+
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
+        return LabRequest(
+            request,
+            parsers=self.get_parsers(),  # type: ignore[attr-defined]
+            authenticators=self.get_authenticators(),  # type: ignore[attr-defined]
+            negotiator=self.get_content_negotiator(),  # type: ignore[attr-defined]
+            parser_context=self.get_parser_context(request),  # type: ignore[attr-defined]
+        )
+
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        headers: dict[str, str] = super().default_response_headers  # type: ignore[misc]
+        return {**headers, "Cache-Control": "no-store"}
+
+    def record(self, obj: Model, action_flag: int, message: str | list[Any] = "") -> None:
+        """Leave the audit line of a write by the caller of this request."""
+        audit.record(self.request.user, obj, action_flag, message)
+
+
+class LabAPIView(LabViewMixin, APIView):
+    """A view that is no resource. Set `permission_model` or the caller needs the scope alone."""
+
+
+class LabGenericAPIView(LabViewMixin, GenericAPIView):  # type: ignore[type-arg]
+    """A view on a queryset, outside a router."""
+
+
+class LabGenericViewSet(ViewSetMixin, LabGenericAPIView):
+    """For resources that offer some of the verbs: add DRF's list and retrieve mixins and the ones below."""
+
+    lookup_value_converter = "int"
+
+
+class CreateMixin:
+    """POST. `perform_create` returns the object; override it to call a service."""
+
+    def create(self, request: LabRequest, *args: Any, **kwargs: Any) -> Response:
+        serializer = self.get_serializer(data=request.data)  # type: ignore[attr-defined]
+        if not request.has_content:
+            raise Invalid("Send the object as a JSON body.", code="empty_body")
+        serializer.is_valid(raise_exception=True)
+        with transaction.atomic():
+            instance = self.perform_create(serializer)
+            self.record(instance, audit.ADDITION, [{"added": {}}])  # type: ignore[attr-defined]
+        data = self.get_serializer(instance).data  # type: ignore[attr-defined]
+        return Response(data, status=status.HTTP_201_CREATED)
+
+    def perform_create(self, serializer: BaseSerializer[Any]) -> Any:
+        return serializer.save()
+
+
+class PartialUpdateMixin:
+    """PATCH. `perform_update` returns the object; override it to call a service."""
+
+    def partial_update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        instance = self.get_object()  # type: ignore[attr-defined]
+        serializer = self.get_serializer(instance, data=request.data, partial=True)  # type: ignore[attr-defined]
+        serializer.is_valid(raise_exception=True)
+        changed = sorted(request.data)
+        with transaction.atomic():
+            instance = self.perform_update(serializer)
+            message = [{"changed": {"fields": changed}}]
+            self.record(instance, audit.CHANGE, message)  # type: ignore[attr-defined]
+        return Response(self.get_serializer(instance).data)  # type: ignore[attr-defined]
+
+    def perform_update(self, serializer: BaseSerializer[Any]) -> Any:
+        return serializer.save()
+
+
+class DestroyMixin:
+    """DELETE. Override `perform_destroy` to call a service."""
+
+    def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        instance = self.get_object()  # type: ignore[attr-defined]
+        with transaction.atomic():
+            self.record(instance, audit.DELETION, [{"deleted": {}}])  # type: ignore[attr-defined]
+            self.perform_destroy(instance)
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+    def perform_destroy(self, instance: Any) -> None:
+        instance.delete()
+
+
+class LabReadOnlyModelViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, LabGenericViewSet):
+    """List and detail."""
+
+
+class LabModelViewSet(CreateMixin, PartialUpdateMixin, DestroyMixin, LabReadOnlyModelViewSet):
+    """List, create, detail, change (PATCH) and delete."""
