@@ -18,7 +18,7 @@ DATA_DIR = (BASE_DIR / Path(env.str("DATA_DIR")).expanduser()).resolve()
 # --- security and addresses -------------------------------------------------------------------------------------------
 DEBUG = env.bool("DEBUG")
 SECRET_KEY = env.str("SECRET_KEY") or environment.key_file(DATA_DIR / "secret_key")
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS")
+ALLOWED_HOSTS = [*env.list("ALLOWED_HOSTS"), "localhost", "127.0.0.1", "[::1]"]  # health checks come from this machine
 PUBLIC_URL = env.str("PUBLIC_URL").rstrip("/")
 CSRF_TRUSTED_ORIGINS = [*env.list("CSRF_TRUSTED_ORIGINS"), *([PUBLIC_URL] if PUBLIC_URL else [])]
 TRUSTED_PROXIES = env.str("TRUSTED_PROXIES")
