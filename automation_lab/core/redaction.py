@@ -65,10 +65,10 @@ def _could_be_secret(number: int) -> bool:
     return 10**5 <= abs(number) < 10**40
 
 
-def _values_in(text: str) -> _Values:
+def _values_in(text: str, *, refresh: bool = True) -> _Values:
     """What the value pass has to look for in the parts of `text`; usually nothing, which spares looking at each."""
     shapes = [shape for shape in SHAPES if shape.may_be_in(text) and shape.replace(text) != text]
-    return _Values(live_secrets.found_in(text, refresh=True), shapes)
+    return _Values(live_secrets.found_in(text, refresh=refresh), shapes)
 
 
 def redact_text(text: str, *, refresh: bool = True) -> str:
@@ -143,7 +143,7 @@ def _mask_encoded(values: _Values, text: str) -> str:
 # --- JSON -------------------------------------------------------------------------------------------------------------
 
 
-def redact_data(value: Any) -> Any:
+def redact_data(value: Any, *, refresh: bool = True) -> Any:
     """A copy of a JSON value without secrets: same shape, same types; masked text is `[redacted]`, a masked number 0.
 
     Everything below a sensitive key is masked, but true, false, null and "" say nothing and stay. A header written as
@@ -151,7 +151,7 @@ def redact_data(value: Any) -> Any:
     """
     by_key = _Walk(None)
     copy = by_key.copy(value)
-    values = _values_in("\n".join(by_key.texts))
+    values = _values_in("\n".join(by_key.texts), refresh=refresh)
     return _Walk(values).copy(value) if values else copy
 
 
