@@ -73,6 +73,7 @@ def exception_handler(exc: Exception, context: Mapping[str, Any]) -> Response | 
     status, code, detail, errors = found
     body = problem(status=status, detail=detail, code=code, path=request.path, errors=errors)
     response = Response(body, status=status, headers=_headers(exc, status))
+    response.error_class = type(exc).__name__  # type: ignore[attr-defined]  # for the API log
     if getattr(getattr(request, "accepted_renderer", None), "format", "") != "api":
         request.accepted_renderer, request.accepted_media_type = JSONRenderer(), "application/json"
         response.content_type = CONTENT_TYPE

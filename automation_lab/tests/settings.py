@@ -21,4 +21,5 @@ TEST_FOLDER = Path(DATA_DIR)
 # A pool would keep connections of one test for the next, and its threads would outlive the session's server.
 DATABASES["default"]["OPTIONS"].pop("pool")
 INBOX_SOURCE_CACHE_SECONDS = 0  # a rolled-back test leaves nothing behind for the next
+API_LOG_ENABLED = False  # its thread writes beside the test's transaction; the tests of the log turn it on
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
