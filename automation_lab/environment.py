@@ -306,6 +306,6 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
             "json": {"()": "automation_lab.logs.JsonFormatter"},
         },
         "handlers": {"console": {"class": "logging.StreamHandler", "formatter": log_format}},
-        "loggers": {"procrastinate.blueprints": {"level": "WARNING"}},  # speaks at every start of every command
+        "loggers": {"procrastinate": {"level": "WARNING"}},  # it tells about each job and at each start
         "root": {"handlers": ["console"], "level": level.upper()},
     }

@@ -31,6 +31,7 @@ urlpatterns = [
     path("openapi.json", OpenApiView.as_view(), name="openapi"),
     path("docs", SwaggerView.as_view(), name="docs"),
     path("redoc", RedocView.as_view(), name="redoc"),
+    path("", include("automation_lab.health")),
 ]
 
 handler400 = "automation_lab.error_views.bad_request"
