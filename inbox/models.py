@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
 from automation_lab.core.execution.models import Execution, execution_constraints, execution_indexes
 from automation_lab.core.models import TimeStampedModel
+from inbox import validators
 from inbox.querysets import SourceQuerySet, WebhookQuerySet
+
+MAX_BODY_BYTES_LIMIT = 25 * 1024 * 1024
 
 
 def default_dedupe() -> dict[str, str]:
@@ -24,25 +29,44 @@ class Source(TimeStampedModel):
     """A configured sender: how its requests are verified, limited, answered and kept."""
 
     name = models.CharField(
-        max_length=64, unique=True, help_text="Part of the address: lower-case letters, digits, - and _."
+        max_length=64,
+        unique=True,
+        validators=[validators.validate_source_name],
+        help_text="Part of the address: lower-case letters, digits, - and _.",
     )
     description = models.TextField(blank=True)
-    scheme = models.CharField(max_length=40, default="none")
-    scheme_settings = models.JSONField(default=dict, blank=True)
+    scheme = models.CharField(max_length=40, default="none", validators=[validators.validate_scheme])
+    scheme_settings = models.JSONField(default=dict, blank=True, validators=[validators.validate_object])
     secrets = models.JSONField(
         default=list, blank=True, editable=False, help_text="[{ciphertext, starts_at, expires_at, last4}]"
     )
-    dedupe = models.JSONField(default=default_dedupe, blank=True)
+    dedupe = models.JSONField(default=default_dedupe, validators=[validators.validate_dedupe])
     rate_limit = models.CharField(
-        max_length=32, blank=True, help_text='Such as "600/minute"; empty: the default, 0: none.'
+        max_length=32,
+        blank=True,
+        validators=[validators.validate_rate_limit],
+        help_text='Such as "600/minute"; empty: the default, 0: none.',
     )
-    max_body_bytes = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: the default.")
-    allowed_methods = ArrayField(models.CharField(max_length=16), default=default_methods, blank=True)
+    max_body_bytes = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_BODY_BYTES_LIMIT)],
+        help_text="Empty: the default.",
+    )
+    allowed_methods = ArrayField(
+        models.CharField(max_length=16), default=default_methods, validators=[validators.validate_methods]
+    )
     response = models.JSONField(
-        default=dict, blank=True, help_text="{status, headers, body}; empty: the standard answer."
+        default=dict,
+        blank=True,
+        validators=[validators.validate_response],
+        help_text="{status, headers, body}; empty: the standard answer.",
     )
     retention = models.JSONField(
-        default=dict, blank=True, help_text="{days, count, bytes, payload_days}; empty: the default."
+        default=dict,
+        blank=True,
+        validators=[validators.validate_retention],
+        help_text="{days, count, bytes, payload_days}; empty: the default.",
     )
     enabled = models.BooleanField(default=True)
     open_confirmed = models.BooleanField(default=False, help_text="A person has confirmed that anybody may send here.")
@@ -61,6 +85,14 @@ class Source(TimeStampedModel):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        """Field validators are not asked about empty values, of which `[]` and `""` are no objects."""
+        for name in ("scheme_settings", "response", "retention"):
+            try:
+                validators.validate_object(getattr(self, name))
+            except ValidationError as exc:
+                raise ValidationError({name: exc}) from exc
 
     @property
     def is_open(self) -> bool:

@@ -1,0 +1,101 @@
+"""The public receiving endpoint: any sender, any content, outside the API's authentication, parsing and CSRF checks."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+from django.conf import settings
+from django.db import DataError, InterfaceError, OperationalError
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
+
+from automation_lab.core import problems
+from automation_lab.core.exceptions import AutomationLabError
+from automation_lab.core.request_body import read_body
+from inbox import services
+from inbox.incoming import read_request
+from inbox.models import Source, Webhook
+from inbox.sources import find_source
+from inbox.validators import is_source_name
+
+logger = logging.getLogger(__name__)
+UNAVAILABLE = (OperationalError, InterfaceError)
+BODILESS = (204, 205, 304)
+
+
+@csrf_exempt
+def receive(request: HttpRequest, name: str, rest: str = "") -> HttpResponse:
+    """Store one request of the source `name`. A 2xx is sent after the commit, never before."""
+    try:
+        response = _receive(request, name)
+    except (AutomationLabError, Http404, DataError, *UNAVAILABLE) as exc:
+        response = _refuse(request, exc)
+    if request.method == "HEAD":
+        response.content = b""
+    return response
+
+
+def _receive(request: HttpRequest, name: str) -> HttpResponse:
+    source = find_source(name) if is_source_name(name) else None
+    if source is None:
+        raise Http404  # the same answer for a bad, an unknown and a disabled name
+    if request.method not in source.allowed_methods:
+        return _method_not_allowed(request, source)
+    raw_body = read_body(request, source.max_body_bytes or settings.INBOX_MAX_BODY_BYTES)
+    webhook = services.receive_webhook(request=read_request(request, raw_body), source=source)
+    if webhook.status == Webhook.Status.REJECTED:
+        return _problem(request, 401, "not_accepted", "The signature is not accepted.")
+    return _accept(webhook, source)
+
+
+def _accept(webhook: Webhook, source: Source) -> HttpResponse:
+    status = 200 if webhook.is_duplicate else 201
+    if source.response:
+        return _custom_response(source.response, status)
+    return JsonResponse(
+        {"id": webhook.pk, "status": webhook.status, "duplicate": webhook.is_duplicate},
+        status=status,
+    )
+
+
+def _custom_response(response: dict, status: int) -> HttpResponse:
+    body = response.get("body", "")
+    is_text = isinstance(body, str)
+    answer = HttpResponse(
+        body if is_text else json.dumps(body),
+        status=response.get("status", status),
+        content_type="text/plain; charset=utf-8" if is_text else "application/json",
+        headers={"X-Content-Type-Options": "nosniff"},
+    )
+    for header, value in response.get("headers", {}).items():
+        answer[header] = value
+    if answer.status_code in BODILESS:
+        answer.content = b""
+    return answer
+
+
+def _method_not_allowed(request: HttpRequest, source: Source) -> HttpResponse:
+    allowed = ", ".join(source.allowed_methods)
+    response = _problem(request, 405, "method_not_allowed", f"This source accepts {allowed}.")
+    response["Allow"] = allowed
+    return response
+
+
+def _refuse(request: HttpRequest, exc: Exception) -> HttpResponse:
+    if isinstance(exc, UNAVAILABLE):
+        logger.warning("A webhook was answered 503: %s", exc)
+    elif isinstance(exc, DataError):
+        logger.error("A webhook could not be stored: %s", exc)
+    found = problems.describe(exc)
+    assert found is not None  # noqa: S101 - every class caught above is described
+    status, code, detail, _ = found
+    response = _problem(request, status, code, detail)
+    if status == 503:
+        response["Retry-After"] = str(problems.DATABASE_RETRY_SECONDS)
+    return response
+
+
+def _problem(request: HttpRequest, status: int, code: str, detail: str) -> HttpResponse:
+    body = problems.problem(status=status, detail=detail, code=code, path=request.path)
+    return JsonResponse(body, status=status, content_type=problems.CONTENT_TYPE)
