@@ -7,9 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.db import connection
+from django.test import Client
 from pytest_django import DjangoDbBlocker
+from rest_framework.test import APIClient
 
+from automation_lab import tokens
 from automation_lab.embedded_postgres import EmbeddedPostgres
 
 # Durability is worth nothing here, and costs most of the time.
@@ -23,6 +27,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         return  # pytest-xdist's workers use the server of the process that started them
     folder = settings.TEST_FOLDER
     folder.mkdir(exist_ok=True, mode=0o700)
+    settings.STATIC_ROOT.mkdir(exist_ok=True)  # whitenoise warns when it is missing
     session.config.stash[_server] = EmbeddedPostgres(folder, options=FAST, remove_at_end=folder)
     session.config.stash[_server].start()
 
@@ -62,3 +67,31 @@ def process_environment(transactional_db: None) -> dict[str, str]:
         "DJANGO_SETTINGS_MODULE": "automation_lab.settings",
         "DATABASE_URL": f"postgresql://{database['USER']}@/{database['NAME']}?host={database['HOST']}",
     }
+
+
+@pytest.fixture
+def user(db: None) -> User:
+    """A person without any rights."""
+    return User.objects.create_user("pat")
+
+
+@pytest.fixture
+def anonymous_api() -> APIClient:
+    return APIClient()
+
+
+@pytest.fixture
+def api(admin_user: User) -> APIClient:
+    """An API client with a superuser's token."""
+    _, plain = tokens.create_token(user=admin_user, name="tests", expires_at=None)
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {plain}")
+    return client
+
+
+@pytest.fixture
+def browser(admin_user: User) -> Client:
+    """A superuser signed in to the console."""
+    client = Client()
+    client.force_login(admin_user, backend="django.contrib.auth.backends.ModelBackend")
+    return client

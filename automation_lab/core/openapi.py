@@ -7,6 +7,7 @@ from typing import Any
 from drf_spectacular.contrib.django_filters import DjangoFilterExtension
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.plumbing import ResolvedComponent
 
 from automation_lab.core.filters import ordering_fields
 from automation_lab.core.problems import CONTENT_TYPE, ProblemSerializer
@@ -48,9 +49,16 @@ class LabAutoSchema(AutoSchema):
             statuses += ["413", "415"]
         return statuses
 
-    def _problem_response(self, status: str) -> Any:
-        response = self._get_response_for_code(ProblemSerializer, status)
-        return {**response, "description": DESCRIPTIONS[status]}
+    def _problem_response(self, status: str) -> dict[str, str]:
+        """A reference: written out, the same answers would be most of the document."""
+        component = ResolvedComponent(
+            name=f"Problem{status}",
+            type=ResolvedComponent.RESPONSE,
+            schema=self._get_response_for_code(ProblemSerializer, status),
+            object=status,
+        )
+        self.registry.register_on_missing(component)
+        return component.ref
 
     def _get_response_for_code(
         self, serializer: Any, status_code: str, media_types: Any = None, direction: str = "response"

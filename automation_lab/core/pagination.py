@@ -87,7 +87,7 @@ class LabPagination(BasePagination):
             ordering, queryset = "-id", queryset.order_by("-id")
         if not ordering:
             known = ", ".join(f"{name}, -{name}" for name in self.cursor_fields)
-            raise Invalid(f"cursor goes with ordering={known} only.", field="cursor")
+            raise Invalid(f"cursor goes with these orderings only: {known or 'none here'}.", field="cursor")
         text = self.request.query_params["cursor"]
         forward, position = _decode(text, ordering) if text else (True, None)
         rows = list(_sliced(queryset, ordering, forward=forward, position=position)[: self.size + 1])
@@ -157,15 +157,14 @@ class LabPagination(BasePagination):
     def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
         page = {"type": "integer", "minimum": 1}
         fields = ", ".join(getattr(view, "cursor_fields", CURSOR_FIELDS))
-        return [
+        parameters = [
             _parameter("page", page, f"Page number, from 1; for the first {MAX_ROWS:,} rows."),
             _parameter("size", {**page, "maximum": MAX_SIZE, "default": DEFAULT_SIZE}, "Rows a page."),
-            _parameter(
-                "cursor",
-                {"type": "string"},
-                f"Reads on from a row, at any depth: start with an empty one and follow `next`. For orderings on {fields}.",
-            ),
         ]
+        if fields:
+            how = f"Reads on at any depth: start with an empty one, follow `next`. For orderings on {fields}."
+            parameters.append(_parameter("cursor", {"type": "string"}, how))
+        return parameters
 
 
 def _parameter(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:

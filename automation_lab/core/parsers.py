@@ -14,6 +14,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 
 from automation_lab.core.request_body import has_body, read_body
+from automation_lab.core.safe_json import parse_api_body
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
 
@@ -25,8 +26,6 @@ class StrictJSONParser(BaseParser):
     renderer_class = JSONRenderer  # fills the browsable API's raw forms
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
-        from automation_lab.core.safe_json import parse_api_body
-
         raw = read_body(stream, MAX_BODY_BYTES) if isinstance(stream, HttpRequest) else stream.read()
         return parse_api_body(raw)
 
