@@ -161,6 +161,8 @@ def _encode_name(name: str) -> bytes:
 
 
 def _encode_value(name: str, value: str) -> bytes:
+    if not isinstance(value, str):
+        raise configuration_error(f"The value of the header {name} must be text.")
     if _BAD_VALUE.search(value):
         raise configuration_error(f"The value of the header {name} holds a line break or control character; remove it.")
     return value.strip(" \t").encode("utf-8")

@@ -223,6 +223,8 @@ def _judge_host(target: Target, policy: OutboundPolicy) -> Finding:
         if rule:
             return Finding(rule, "refused", "This address is not on the public internet.")
         return Finding("host", "passed", "an address on the public internet")
+    if "_" in target.host:
+        return Finding("host.underscore", "refused", "A public host name holds no underscore.")
     if "." not in target.host:
         return Finding("host.single_label", "refused", "A host name without a dot is a local name.")
     if any(_is_below(target.host, suffix) for suffix in LOCAL_SUFFIXES):

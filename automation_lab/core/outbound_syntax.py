@@ -21,6 +21,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _URL = re.compile(r"[A-Za-z]+://([^/?#]*)([^?#]*)(\?[^#]*)?(?:#.*)?")
 _BRACKETED = re.compile(r"\[([^\[\]]*)\](?::(.*))?")
 _PORT = re.compile(r"0|[1-9][0-9]{0,4}")
+# With underscores, as container networks name their hosts: those need an allow entry.
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _OCTETS = re.compile(r"(?:(?:0|[1-9][0-9]{0,2})\.){3}(?:0|[1-9][0-9]{0,2})")
@@ -132,7 +133,7 @@ def parse_host(host: str) -> tuple[str, IPAddress | None]:
     if len(name) > MAX_NAME_CHARACTERS:
         raise Blocked("host.syntax", f"A host name has at most {MAX_NAME_CHARACTERS} characters.")
     if _NUMBER.fullmatch(name.rpartition(".")[2]):
-        ipv4 = _parse_ipv4(name)
+        ipv4 = _parse_ipv4(_lower(host))
         return str(ipv4), ipv4
     labels = ".".join(_label(label) for label in name.split("."))
     if len(labels) > MAX_NAME_CHARACTERS:
