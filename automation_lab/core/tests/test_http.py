@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -11,10 +12,10 @@ import time
 import httpcore
 import pytest
 
-from automation_lab.core import http_transport
+from automation_lab.core import http, http_transport
 from automation_lab.core.cancellation import Cancellation
 from automation_lab.core.http import HttpClient, HttpError
-from automation_lab.core.outbound import OutboundPolicy, check_url, parse_allow
+from automation_lab.core.outbound import Blocked, OutboundPolicy, check_url, parse_allow
 from automation_lab.core.tests.servers import OK, StubServer, response
 
 
@@ -305,7 +306,7 @@ def test_the_deadline_covers_the_whole_answer(serve, answer, code):
 
 def test_the_deadline_covers_connecting():
     async def never(address, port, seconds):
-        await http_transport.asyncio.sleep(30)
+        await asyncio.sleep(30)
 
     client = HttpClient(OutboundPolicy(), resolver=lambda *_: ["93.184.216.34"], connector=never)
 
@@ -351,6 +352,38 @@ def test_a_cancellation_after_the_answer_does_nothing(serve):
     assert client.request("GET", server.url).status_code == 200
 
 
+def test_a_task_goes_on_after_a_cancelled_request(serve):
+    server = serve(drip)
+    client, cancel = opened(server), Cancellation()
+
+    async def requests():
+        asyncio.get_running_loop().call_later(0.2, cancel.cancel, "stopped")
+        with pytest.raises(HttpError):
+            await client.request_async("GET", server.url, cancel=cancel)
+        await asyncio.sleep(0)
+        return asyncio.current_task().cancelling()
+
+    assert http._loop.run(requests()) == 0
+
+
+def test_a_cancellation_that_comes_as_the_request_ends_does_not_hit_its_task():
+    cancel = Cancellation()
+
+    async def cancel_and_fail(address, port, seconds):
+        cancel.cancel("at the last moment")
+        raise httpcore.ConnectError
+
+    client = HttpClient(OutboundPolicy(), resolver=lambda *_: ["93.184.216.34"], connector=cancel_and_fail)
+
+    async def request_and_go_on():
+        with pytest.raises(HttpError) as caught:
+            await client.request_async("GET", "http://93.184.216.34/", cancel=cancel)
+        await asyncio.sleep(0.05)
+        return caught.value.code
+
+    assert http._loop.run(request_and_go_on()) == "communication.connect"
+
+
 def test_cancellation_callbacks_run_once_and_can_be_removed():
     cancel, calls = Cancellation(), []
     removed = calls.append
@@ -389,10 +422,8 @@ def test_waiting_inside_the_loop_thread_is_refused(serve):
     async def inside():
         return client.request("GET", server.url)
 
-    from automation_lab.core.http import _loop
-
     with pytest.raises(RuntimeError, match="await the coroutine"):
-        _loop.run(inside())
+        http._loop.run(inside())
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -410,6 +441,20 @@ def test_a_forked_child_has_a_loop_of_its_own(serve):
             os._exit(status)
 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_the_backend_connects_to_its_target_only():
+    network = FakeNetwork(["93.184.216.34"])
+    target = check_url("http://name.example/", OutboundPolicy())
+    backend = http_transport.PinnedBackend(
+        target, OutboundPolicy(), http_transport.Progress(), network.resolve, network.connect
+    )
+
+    with pytest.raises(Blocked) as caught:
+        asyncio.run(backend.connect_tcp("other.example", 80))
+
+    assert caught.value.rule == "connect.target"
+    assert network.lookups == 0
 
 
 def test_another_httpx_is_refused_at_import(monkeypatch):

@@ -77,6 +77,7 @@ def test_a_redirect_on_the_same_origin_keeps_the_secrets(serve):
         (None, "http://user:pw@example.com/", "url.userinfo"),
         (None, "http://example.com:22/", "port.forbidden"),
         (None, "/a\\b", "url.characters"),
+        (None, "/a\tb", "url.characters"),
     ],
     ids=lambda value: f"case-{value}" if isinstance(value, int) else "",
 )
