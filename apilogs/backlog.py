@@ -57,7 +57,7 @@ class Backlog:
         return self.held >= self._max_rows or self._bytes + weight > self._max_bytes
 
     def take(self) -> list[Waiting]:
-        taken = [*self._errors, *self._successes]
+        taken = sorted([*self._errors, *self._successes], key=lambda waiting: waiting.entry.started_at)
         self._errors.clear()
         self._successes.clear()
         self._taken_rows += len(taken)

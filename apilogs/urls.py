@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
-from django.urls import URLPattern, URLResolver
+from apilogs.viewsets import ApiLogViewSet
+from automation_lab.core.viewsets import LabRouter
 
-urlpatterns: list[URLPattern | URLResolver] = []
+router = LabRouter()
+router.register("api-logs", ApiLogViewSet, basename="api-log")
+
+urlpatterns = router.urls
