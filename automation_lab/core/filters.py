@@ -12,7 +12,6 @@ class TaskFilterSet(StrictFilterSet):
 from __future__ import annotations
 
 from collections.abc import Iterable
-from copy import deepcopy
 from typing import Any
 
 import django_filters
@@ -30,6 +29,17 @@ from automation_lab.core.suggestions import unknown_name
 ALWAYS_KNOWN = ("format",)
 LIST_PARAMETERS = ("page", "size", "cursor", "ordering")
 BIGINT = 2**63 - 1
+INTEGER_FIELDS = (
+    models.AutoField,
+    models.IntegerField,
+    models.BigIntegerField,
+    models.SmallIntegerField,
+    models.PositiveIntegerField,
+    models.PositiveBigIntegerField,
+    models.PositiveSmallIntegerField,
+    models.ForeignKey,
+    models.OneToOneField,
+)
 
 
 class BooleanFormField(forms.TypedChoiceField):
@@ -65,11 +75,10 @@ class IntegerFilter(django_filters.NumberFilter):
 class StrictFilterSet(FilterSet):
     """Base of all filtersets. An empty value means no filter, as the filter form of the browsable API sends it."""
 
-    FILTER_DEFAULTS = deepcopy(FILTER_FOR_DBFIELD_DEFAULTS) | {
+    FILTER_DEFAULTS = {
+        **FILTER_FOR_DBFIELD_DEFAULTS,
         models.BooleanField: {"filter_class": BooleanFilter},
-        models.AutoField: {"filter_class": IntegerFilter},
-        models.IntegerField: {"filter_class": IntegerFilter},
-        models.ForeignKey: {"filter_class": IntegerFilter},
+        **{field: {"filter_class": IntegerFilter} for field in INTEGER_FIELDS},
     }
 
 

@@ -29,7 +29,7 @@ class LabPagination(BasePagination):
     A numbered page costs two queries, a cursor page one.
     """
 
-    display_page_controls = True
+    display_page_controls = False  # until there is a page
 
     def paginate_queryset(self, queryset: QuerySet[Any], request: Request, view: Any = None) -> list[Any]:
         self.request = request
@@ -38,6 +38,7 @@ class LabPagination(BasePagination):
         self.count: int | None = None
         self.next_url: str | None = None
         self.previous_url: str | None = None
+        self.display_page_controls = True
         if "cursor" in request.query_params:
             return self._cursor_page(queryset)
         return self._numbered_page(queryset)
