@@ -13,6 +13,7 @@ import importlib.util
 import os
 import pwd
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -187,6 +188,7 @@ class EmbeddedPostgres:
         self._rotate_log()
         watcher = [sys.executable, "-I", "-S", str(Path(__file__).with_name("postgres_watcher.py"))]
         watcher += ["--users-lock", str(self._locks / "postgres-users.lock"), "--user", user]
+        watcher += ["--socket-dir", str(self.socket_dir)]
         if self._remove_at_end:
             watcher += ["--remove", str(self._remove_at_end)]
         with self.log.open("ab") as log:
@@ -341,23 +343,26 @@ def _end_leftovers(data: Path) -> None:
     The pid in that file may belong to a zombie or by now to another program, on which PostgreSQL would refuse to start;
     its processes are known by their working directory instead. Only when none is left may the file go.
     """
-    import psutil
-
-    for attempt in range(3):
-        processes = _server_processes(data)
-        if not processes:
-            break
-        for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if attempt:
-                    process.kill()
-                elif process.parent() not in processes:
-                    process.send_signal(2)
-        psutil.wait_procs(processes, timeout=STOP_TIMEOUT_SECONDS)
+    for number, patience in ((signal.SIGINT, STOP_TIMEOUT_SECONDS), (signal.SIGKILL, STOP_TIMEOUT_SECONDS)):
+        deadline = time.monotonic() + patience
+        _signal_all(_server_processes(data), number)
+        while _server_processes(data) and time.monotonic() < deadline:
+            time.sleep(0.05)
     (data / "postmaster.pid").unlink(missing_ok=True)
 
 
+def _signal_all(processes: list[psutil.Process], number: int) -> None:
+    """SIGINT, the fast shutdown, is for the first process of the server; the others follow it."""
+    import psutil
+
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if number == signal.SIGKILL or process.parent() not in processes:
+                process.send_signal(number)
+
+
 def _server_processes(data: Path) -> list[psutil.Process]:
+    """The living ones: a zombie has no working directory, and may stay for ever where nobody reaps it."""
     import psutil
 
     found = []

@@ -7,6 +7,7 @@ kernel releases. It holds the server lock, inherited from its starter, for as lo
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -32,6 +33,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: os.kill(server.pid, signal.SIGINT))
     threading.Thread(target=_stop_when_unused, args=(options.users_lock, server.pid), daemon=True).start()
     code = server.wait()
+    with contextlib.suppress(OSError):
+        os.rmdir(options.socket_dir)
     if options.remove:
         shutil.rmtree(options.remove, ignore_errors=True)
     return code
@@ -41,6 +44,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--users-lock", required=True)
     parser.add_argument("--user", default="", help="system user of the server, when started by root")
+    parser.add_argument("--socket-dir", required=True, help="removed at the end, when empty")
     parser.add_argument("--remove", default="", help="folder to delete at the end")
     parser.add_argument("command", nargs="+")
     return parser.parse_args()

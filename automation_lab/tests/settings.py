@@ -1,6 +1,8 @@
 """The settings of the tests: independent of the caller's environment and `.env`, on the session's own database (conftest.py)."""
 
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -8,8 +10,15 @@ from automation_lab import environment
 
 FOLDER_VARIABLE = "LAB_TEST_FOLDER"  # set by the first process of the session, inherited by the others
 
+
+def _remove_unused(folder: Path) -> None:
+    if not (folder / "postgres").exists():  # else it goes together with the server
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 if FOLDER_VARIABLE not in os.environ:
     os.environ[FOLDER_VARIABLE] = tempfile.mkdtemp(prefix="lab-test-")
+    atexit.register(_remove_unused, Path(os.environ[FOLDER_VARIABLE]))
 for name in environment.SETTINGS:
     os.environ.pop(name, None)
 os.environ |= {"LAB_ENV_FILE": os.devnull, "DATA_DIR": os.environ[FOLDER_VARIABLE], "EMAIL_URL": "memorymail://"}

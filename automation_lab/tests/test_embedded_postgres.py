@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,10 +20,12 @@ FAST = {"fsync": "off", "shared_buffers": "16MB", "max_connections": "20"}
 
 
 @pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
-    folder = tmp_path / "a folder, with 'odd' characters"
-    folder.mkdir(mode=0o700)
-    return folder
+def data_dir() -> Iterator[Path]:
+    """Not below pytest's own folder, whose mode other sessions of pytest reset: the server's user must pass through."""
+    with tempfile.TemporaryDirectory(prefix="lab-test-") as place:
+        folder = Path(place) / "a folder, with 'odd' characters"
+        folder.mkdir(mode=0o700)
+        yield folder
 
 
 @pytest.fixture
@@ -154,6 +157,7 @@ def test_a_pid_file_left_behind_does_not_stop_the_start(server, content):
     server.start()
     server.release()
     (server.data / "postmaster.pid").write_text(content)
+    server.socket_dir.mkdir(mode=0o700)
     (server.socket_dir / ".s.PGSQL.5432").touch()
 
     assert server.start() is True
@@ -221,9 +225,9 @@ def test_a_path_that_no_socket_address_can_hold_has_it_elsewhere(name):
     assert place != socket_dir(Path("/srv") / f"{name}y")
 
 
-def test_a_socket_folder_of_somebody_else_is_not_used(tmp_path):
-    server = EmbeddedPostgres(tmp_path / ("x" * 100), options=FAST)
-    server.socket_dir.symlink_to(tmp_path)
+def test_a_socket_folder_of_somebody_else_is_not_used(data_dir):
+    server = EmbeddedPostgres(data_dir / ("x" * 100), options=FAST)
+    server.socket_dir.symlink_to(data_dir)
     try:
         with pytest.raises(EmbeddedPostgresError, match="somebody else"):
             server.start()
