@@ -20,7 +20,7 @@ class ApiTokenSerializer(StrictModelSerializer):
     name = StrictCharField(max_length=100)
     prefix = serializers.SerializerMethodField(help_text="How the token begins.")
     scopes = serializers.ListField(
-        child=serializers.ChoiceField(choices=ApiToken.Scope),
+        child=serializers.ChoiceField(choices=ApiToken.Scope.choices),
         default=list,
         help_text="Empty: all the user may do.",
     )
@@ -50,7 +50,7 @@ class ApiTokenSerializer(StrictModelSerializer):
             scopes=validated_data["scopes"],
             expires_at=validated_data.get("expiry", timezone.now() + tokens.DEFAULT_LIFETIME),
         )
-        token.plain = plain  # type: ignore[attr-defined]
+        token.plain = plain
         return token
 
 

@@ -154,7 +154,7 @@ def ordering_fields(queryset: QuerySet[Any], view: Any) -> list[str]:
     return [*known, *(["id"] if "id" in fields and "id" not in known else [])]
 
 
-def ordering_of(request: Request, queryset: QuerySet[Any], view: Any) -> list[str]:
+def ordering_of(request: Request, queryset: QuerySet[Any], view: Any) -> list[Any]:
     """The ordering asked for, else the view's or the model's, made total by the primary key."""
     text = request.query_params.get("ordering", "")
     names = [name.strip() for name in text.split(",") if name.strip()]
@@ -164,8 +164,8 @@ def ordering_of(request: Request, queryset: QuerySet[Any], view: Any) -> list[st
             detail = unknown_name(name.removeprefix("-"), known, what="ordering")
             raise Invalid(detail, field="ordering", code="unknown")
     if not names:
-        default = getattr(view, "ordering", None) or queryset.query.order_by or queryset.model._meta.ordering
-        names = [default] if isinstance(default, str) else list(default or ["-pk"])
+        default: Any = getattr(view, "ordering", None) or queryset.query.order_by or queryset.model._meta.ordering
+        return _total([default] if isinstance(default, str) else list(default or ["-pk"]), queryset)
     return _total(names, queryset)
 
 

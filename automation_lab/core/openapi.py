@@ -122,8 +122,8 @@ class OpenScheme(OpenApiAuthenticationExtension):
     target_class = "automation_lab.core.authentication.OpenAuthentication"
     name: list[str] = []
 
-    def get_security_requirement(self, auto_schema: Any) -> None:
-        return None
+    def get_security_requirement(self, auto_schema: Any) -> list[Any]:
+        return []
 
     def get_security_definition(self, auto_schema: Any) -> list[Any]:
         return []

@@ -31,7 +31,7 @@ class LabPagination(BasePagination):
 
     display_page_controls = False  # until there is a page
 
-    def paginate_queryset(self, queryset: QuerySet[Any], request: Request, view: Any = None) -> list[Any]:
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
         self.request = request
         self.cursor_fields = getattr(view, "cursor_fields", CURSOR_FIELDS)
         self.size = self._number("size", DEFAULT_SIZE, MAX_SIZE)

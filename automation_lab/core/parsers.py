@@ -37,7 +37,9 @@ class LabRequest(Request):
 
     def _parse(self) -> tuple[Any, MultiValueDict[str, Any]]:
         # Set first, so that an error page that asks for the data again does not meet the same error.
-        self._data, self._full_data, self._files = {}, {}, MultiValueDict()
+        self._data: Any = {}
+        self._full_data: Any = {}
+        self._files: MultiValueDict[str, Any] = MultiValueDict()
         if not has_body(self._request):
             return {}, MultiValueDict()
         encoding = self._request.headers.get("Content-Encoding", "identity").strip().lower()
@@ -45,7 +47,8 @@ class LabRequest(Request):
             raise UnsupportedMediaType(
                 encoding, detail=f'Content-Encoding "{encoding[:40]}" is not read here; send it plain.'
             )
-        parser = self.negotiator.select_parser(self, self.parsers) if self.content_type else None
+        negotiator: Any = self.negotiator
+        parser = negotiator.select_parser(self, self.parsers) if self.content_type else None
         if parser is None:
             raise UnsupportedMediaType(
                 self.content_type or "", detail=f'Send Content-Type: application/json, not "{self.content_type or ""}".'

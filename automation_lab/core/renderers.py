@@ -29,8 +29,8 @@ class BrowsableRenderer(BrowsableAPIRenderer):
     def get_raw_data_form(self, data: Any, view: Any, method: str, request: Request) -> Any:
         """DRF fills the form with the whole object; what may not be sent back is left out of it."""
         form = super().get_raw_data_form(data, view, method, request)
-        content = form and form.fields["_content"].initial
-        if not content or not hasattr(view, "get_serializer"):
+        content = form.fields["_content"].initial if form else None
+        if form is None or not content or not hasattr(view, "get_serializer"):
             return form
         values = json.loads(content)
         fields = getattr(view.get_serializer(), "fields", {})

@@ -45,8 +45,8 @@ def read_body(request: HttpRequest, limit: int) -> bytes:
     """
     if not hasattr(request, "_body"):
         # Django's own attribute: what reads `request.body` later (CSRF check, request log) gets these bytes.
-        request._body = _read(request, limit)  # type: ignore[attr-defined]
-    body: bytes = request._body  # type: ignore[attr-defined]
+        request._body = _read(request, limit)
+    body: bytes = request._body
     if len(body) > limit:
         raise TooLarge(limit)
     return body

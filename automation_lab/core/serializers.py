@@ -115,11 +115,11 @@ class StrictFieldsMixin:
         return refused
 
 
-class StrictSerializer(StrictFieldsMixin, serializers.Serializer):  # type: ignore[type-arg]
+class StrictSerializer(StrictFieldsMixin, serializers.Serializer):
     """For bodies that are no model. Use the Strict… fields in it."""
 
 
-class StrictModelSerializer(StrictFieldsMixin, serializers.ModelSerializer):  # type: ignore[type-arg]
+class StrictModelSerializer(StrictFieldsMixin, serializers.ModelSerializer):
     """For models; `fields` are listed by name."""
 
     serializer_field_mapping = {

@@ -53,40 +53,37 @@ class LabRouter(SimpleRouter):
         super().__init__(trailing_slash=False, use_regex_path=False)
 
 
-class LabViewMixin:
-    """What every view of the API shares. `scope_area` must be set; see core/permissions.py for the rest."""
+class LabAPIView(APIView):
+    """What every view of the API shares. `scope_area` must be set; see core/permissions.py for the rest.
+
+    A view that is no resource sets `permission_model` too, or its callers need the scope alone.
+    """
 
     scope_area = ""
     action_permissions: dict[str, str] = {}
     closed_when_open = False
     extra_query_parameters: tuple[str, ...] = ()
     http_method_names = ["get", "post", "patch", "delete", "head", "options"]
-    request: Request
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
         return LabRequest(
             request,
-            parsers=self.get_parsers(),  # type: ignore[attr-defined]
-            authenticators=self.get_authenticators(),  # type: ignore[attr-defined]
-            negotiator=self.get_content_negotiator(),  # type: ignore[attr-defined]
-            parser_context=self.get_parser_context(request),  # type: ignore[attr-defined]
+            parsers=self.get_parsers(),
+            authenticators=self.get_authenticators(),
+            negotiator=self.get_content_negotiator(),
+            parser_context=self.get_parser_context(request),
         )
 
     @property
     def default_response_headers(self) -> dict[str, str]:
-        headers: dict[str, str] = super().default_response_headers  # type: ignore[misc]
-        return {**headers, "Cache-Control": "no-store"}
+        return {**super().default_response_headers, "Cache-Control": "no-store"}
 
     def record(self, obj: Model, action_flag: int, message: str | list[Any] = "") -> None:
         """Leave the audit line of a write by the caller of this request."""
         audit.record(self.request.user, obj, action_flag, message)
 
 
-class LabAPIView(LabViewMixin, APIView):
-    """A view that is no resource. Set `permission_model` or the caller needs the scope alone."""
-
-
-class LabGenericAPIView(LabViewMixin, GenericAPIView):  # type: ignore[type-arg]
+class LabGenericAPIView(LabAPIView, GenericAPIView):
     """A view on a queryset, outside a router."""
 
 
