@@ -53,6 +53,11 @@ class IncomingRequest:
     def content_type(self) -> str:
         return self.header("Content-Type")
 
+    @property
+    def chunked(self) -> bool:
+        """Its end is not certain: granian gives a chunked body that broke off as if it had been whole."""
+        return bool(self.header("Transfer-Encoding"))
+
     @cached_property
     def form(self) -> dict[str, str]:
         """The fields of a urlencoded body, the first value of each; empty for every other body."""

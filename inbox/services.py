@@ -57,6 +57,11 @@ def _build_webhook(request: IncomingRequest, source: Source) -> Webhook:
     verification = verify(source, request)
     parsed = parse_webhook_body(request.raw_body, request.content_type)
     flags = {*request.flags, *parsed.flags}
+    delivery_id = _delivery_id(presets.find_delivery_id(request, parsed.value, source.scheme), flags)
+    if request.chunked and not isinstance(parsed.value, dict | list):
+        # Half an object never parses; of anything else, the sender may have to send the whole under the same id.
+        flags.add("maybe_incomplete")
+        delivery_id = ""
     return Webhook(
         source=source.name,
         event_type=_event_type(presets.find_event_type(request, parsed.value, source.scheme), flags),
@@ -71,7 +76,7 @@ def _build_webhook(request: IncomingRequest, source: Source) -> Webhook:
         size_bytes=len(request.raw_body),
         sha256=hashlib.sha256(request.raw_body).hexdigest(),
         remote_addr=request.remote_addr,
-        delivery_id=_delivery_id(presets.find_delivery_id(request, parsed.value, source.scheme), flags),
+        delivery_id=delivery_id,
         verification=verification,
         flags=sorted(flags),
         correlation_id=request.correlation_id,

@@ -9,6 +9,6 @@ router.register("webhooks/inbox", WebhookViewSet, basename="webhook")
 router.register("webhooks/sources", SourceViewSet, basename="source")
 urlpatterns = [
     *router.urls,
-    # After the routes of the API, which have ids where these have names. Any character may follow, line breaks too.
-    re_path(r"(?s)^webhooks/inbox/(?P<name>[^/]*)(?:/(?P<rest>.*))?\Z", receive, name="receive"),
+    # After the routes of the API, which have ids where these have names. Not anchored: whatever may follow the name.
+    re_path(r"^webhooks/inbox/(?P<name>[^/]*)", receive, name="receive"),
 ]

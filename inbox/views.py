@@ -11,7 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from automation_lab.core import problems
-from automation_lab.core.exceptions import AutomationLabError
+from automation_lab.core.exceptions import AutomationLabError, Invalid
 from automation_lab.core.request_body import read_body
 from inbox import services
 from inbox.incoming import read_request
@@ -25,7 +25,7 @@ BODILESS = (204, 205, 304)
 
 
 @csrf_exempt
-def receive(request: HttpRequest, name: str, rest: str = "") -> HttpResponse:
+def receive(request: HttpRequest, name: str) -> HttpResponse:
     """Store one request of the source `name`. A 2xx is sent after the commit, never before."""
     try:
         response = _receive(request, name)
@@ -43,7 +43,12 @@ def _receive(request: HttpRequest, name: str) -> HttpResponse:
     if request.method not in source.allowed_methods:
         return _method_not_allowed(request, source)
     raw_body = read_body(request, source.max_body_bytes or settings.INBOX_MAX_BODY_BYTES)
-    webhook = services.receive_webhook(request=read_request(request, raw_body), source=source)
+    received = read_request(request, raw_body)
+    if received.chunked and not raw_body:
+        raise Invalid(
+            "The chunked body is empty or broken; an empty one has Content-Length: 0.", code="incomplete_body"
+        )
+    webhook = services.receive_webhook(request=received, source=source)
     if webhook.status == Webhook.Status.REJECTED:
         return _problem(request, 401, "not_accepted", "The signature is not accepted.")
     return _accept(webhook, source)

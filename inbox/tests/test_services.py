@@ -189,6 +189,16 @@ def test_of_many_at_once_with_one_delivery_id_one_is_first(announced):
     assert [first.duplicate_count for first in Webhook.objects.filter(is_duplicate=False)] == [3] * 5
 
 
+@pytest.mark.django_db
+def test_a_chunked_body_that_may_have_broken_off_claims_no_delivery_id():
+    headers = [("X-Github-Delivery", "d-1"), ("Transfer-Encoding", "chunked")]
+    services.receive_webhook(request=incoming(b'{"a": ', headers=headers), source=GITHUB)
+
+    whole = services.receive_webhook(request=incoming(b'{"a": 1}', headers=headers), source=GITHUB)
+
+    assert (whole.delivery_id, whole.is_duplicate) == ("d-1", False)
+
+
 # --- changing ---------------------------------------------------------------------------------------------------------
 
 

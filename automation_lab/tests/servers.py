@@ -1,0 +1,99 @@
+"""Real processes for tests: the web server on the test database, and ports to put it on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import IO
+
+from django.db import connection
+
+from automation_lab import servers
+
+HOST = "127.0.0.1"
+START_SECONDS = 30
+STOP_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Server:
+    process: subprocess.Popen[bytes]
+    port: int
+    output: IO[bytes]
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def log(self) -> str:
+        """What the server has printed so far."""
+        self.output.seek(0)
+        return self.output.read().decode("utf-8", "replace")
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send the signal and wait; the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(STOP_SECONDS)
+
+
+def free_port() -> int:
+    with socket.create_server((HOST, 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def database_environment() -> dict[str, str]:
+    """The environment for a process that works on the test database; the test needs `transactional_db`."""
+    database = connection.settings_dict
+    return {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "automation_lab.settings",
+        "DATABASE_URL": f"postgresql://{database['USER']}@/{database['NAME']}?host={database['HOST']}",
+    }
+
+
+@contextlib.contextmanager
+def granian_server(
+    environment: Mapping[str, str] | None = None, *, workers: int = 1, threads: int = 4, **variables: str
+) -> Iterator[Server]:
+    """The web server as `up` starts it, ended afterwards. `environment` defaults to `database_environment()`."""
+    port = free_port()
+    env = {**(environment or database_environment()), **servers.process_environment("web", HOST), **variables}
+    command = servers.web_command(host=HOST, port=port, workers=workers, threads=threads)
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(command, env=env, cwd=servers.BASE_DIR, stdout=output, stderr=subprocess.STDOUT)
+        server = Server(process, port, output)
+        try:
+            _wait_until_it_answers(server)
+            yield server
+        finally:
+            _end(process)
+
+
+def _wait_until_it_answers(server: Server) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if server.process.poll() is not None:
+            raise RuntimeError(f"The server ended with {server.process.returncode}:\n{server.log}")
+        with contextlib.suppress(OSError), socket.create_connection((HOST, server.port), 5) as client:
+            client.sendall(b"OPTIONS /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            if client.recv(16).startswith(b"HTTP/1.1 "):
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"The server does not answer:\n{server.log}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
