@@ -72,10 +72,12 @@ def _check_platform() -> None:
 
 
 def _lock() -> None:
-    """One installation at a time; the lock goes with the process, however it ends."""
+    """One installation at a time. The lock goes with this process and its pip, which inherits it, however they end."""
     import fcntl
 
-    fcntl.flock(os.open(HERE, os.O_RDONLY), fcntl.LOCK_EX)
+    descriptor = os.open(HERE, os.O_RDONLY)
+    os.set_inheritable(descriptor, True)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def _install(names: list[str]) -> None:
@@ -102,7 +104,7 @@ def _venv_works() -> bool:
 
 
 def _run(*command: str) -> None:
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, close_fds=False)
     if done.returncode:
         print(done.stdout.strip(), file=sys.stderr)
         sys.exit("The packages could not be installed; the lines above say why. Start again when that is solved.")
