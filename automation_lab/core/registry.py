@@ -6,6 +6,7 @@ Each app fills them in `AppConfig.ready()`. Keys are stored data (step types, jo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -45,6 +46,18 @@ class Registry(Generic[T]):
     def items(self) -> list[tuple[str, T]]:
         return list(self._entries.items())
 
+    def values(self) -> list[T]:
+        return list(self._entries.values())
+
+
+@dataclass(frozen=True)
+class ServerJob:
+    """Something the server can do by itself on a schedule. `run(arguments)` returns the output, a JSON object."""
+
+    run: Callable[[dict[str, Any]], dict[str, Any]]
+    config_schema: dict[str, Any]
+    help: str
+
 
 executables: Registry[Any] = Registry("executables")
 """kind -> core.execution.runner.Executable: what the engine can run."""
@@ -54,3 +67,6 @@ secret_values: Registry[Callable[[], list[str]]] = Registry("secret values")
 
 live_topics: Registry[Any] = Registry("live topics")
 """topic -> automation_lab.core.live.Topic: rows that the live port announces."""
+
+server_jobs: Registry[ServerJob] = Registry("server jobs")
+"""name -> what a task of type `cron` may run, `prune` among them."""

@@ -258,3 +258,11 @@ def _decoder(longest_integer: int, **options: Any) -> json.JSONDecoder:
 _WEBHOOK_DECODER = _decoder(LONGEST_WEBHOOK_INTEGER, object_pairs_hook=_unique_keys)
 _DUPLICATES_DECODER = _decoder(LONGEST_WEBHOOK_INTEGER)
 _API_DECODER = _decoder(LONGEST_API_INTEGER, object_pairs_hook=_unique_keys)
+
+
+def dump(value: Any, *, sort_keys: bool = False) -> str:
+    """Compact JSON text of `value`; `sort_keys` for hashing.
+
+    Not orjson: a webhook may carry integers beyond 64 bit, which PostgreSQL keeps and orjson refuses.
+    """
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=sort_keys)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from django.db import models
 
 from automation_lab.core.models import TimeStampedModel
 
 LIVE_STATUSES = ("pending", "running")
+E = TypeVar("E", bound="Execution")
 
 
 class Execution(TimeStampedModel):
@@ -17,6 +20,7 @@ class Execution(TimeStampedModel):
     nothing. `job_id` is the waiting hint in the queue.
     """
 
+    status = models.CharField(max_length=10, default="pending")  # concrete classes give the choices
     due_at = models.DateTimeField(null=True, blank=True)
     worker = models.BigIntegerField(null=True, blank=True)
     epoch = models.PositiveIntegerField(default=0)
@@ -41,7 +45,14 @@ class Execution(TimeStampedModel):
 
     @property
     def is_finished(self) -> bool:
-        return self.status not in LIVE_STATUSES  # type: ignore[attr-defined]  # concrete classes choose the values
+        return self.status not in LIVE_STATUSES
+
+
+def reference(model: type[E], pk: int) -> E:
+    """An instance that stands for row `pk` and has not been read."""
+    execution = model()
+    execution.pk = pk
+    return execution
 
 
 class LogLine(models.Model):

@@ -1,0 +1,187 @@
+"""The claim protocol: enqueue, claim, guard, park, finish, cancel. Task runs, workflow runs and forwards share it.
+
+The execution row is the queue entry, the lock and the record; Procrastinate's jobs only say "look at execution N".
+A repeated or late job loses the claim and is dropped; a lost one is sent again by `recovery`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from django.db import InterfaceError, OperationalError, connection, models, transaction
+from django.db.models import F
+
+from automation_lab.core import clock, correlation
+from automation_lab.core.exceptions import Conflict
+from automation_lab.core.execution.claims import Claim, Replaced
+from automation_lab.core.execution.models import LIVE_STATUSES, Execution, reference
+from automation_lab.core.registry import executables
+
+logger = logging.getLogger(__name__)
+E = TypeVar("E", bound=Execution)
+R = TypeVar("R")
+
+CLAIM = """
+    UPDATE {table} SET status = 'running', worker = %(worker)s, epoch = epoch + 1,
+        started_at = COALESCE(started_at, %(now)s), updated_at = %(now)s
+    WHERE id = %(id)s AND worker IS NULL AND status IN ('pending', 'running') AND due_at <= %(now)s
+        AND (started_at IS NOT NULL OR expires_at IS NULL OR expires_at > %(now)s)
+    RETURNING epoch
+"""
+
+
+def kind_of(model: type[Execution] | Execution) -> str:
+    """The key under which a concrete execution is registered and named in jobs."""
+    return model._meta.label_lower
+
+
+def send_job(execution: Execution, *, due_at: datetime) -> int:
+    """Defer the hint for `execution`, in the caller's transaction. Returns the job's id."""
+    from automation_lab.core.execution.jobs import run_execution
+
+    later = due_at if due_at > clock.database_now() + timedelta(milliseconds=50) else None
+    job = run_execution.configure(schedule_at=later, priority=execution.priority)
+    return job.defer(kind=kind_of(execution), execution_id=execution.pk)
+
+
+@transaction.atomic
+def enqueue(execution: E, *, due_at: datetime) -> E:
+    """Insert `execution` and its job together; neither exists without the other."""
+    execution.due_at = due_at
+    execution.correlation_id = execution.correlation_id or correlation.correlation_id.get()
+    execution.save(force_insert=True)
+    _remember_job(execution, send_job(execution, due_at=due_at))
+    return execution
+
+
+def claim(execution: Execution, *, worker: int, now: datetime) -> int | None:
+    """Take `execution` for `worker`: the new epoch for exactly one of those racing for it, None for the others.
+
+    One statement on purpose: an UPDATE followed by a SELECT could read the epoch of whoever came next.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(CLAIM.format(table=execution._meta.db_table), {"worker": worker, "now": now, "id": execution.pk})
+        row = cursor.fetchone()
+    return row[0] if row else None
+
+
+def guard(claim: Claim) -> None:
+    """Lock the execution's row for the rest of the transaction. Raises Replaced if another claim has taken over."""
+    held = claim.rows().select_for_update(no_key=True).values_list("pk", flat=True)
+    if not held.exists():
+        raise Replaced(claim)
+
+
+def park(claim: Claim, *, due_at: datetime | None, now: datetime, **changes: Any) -> None:
+    """Let go of the execution until `due_at` (None: until an event wakes it). Frees the worker's slot.
+
+    Belongs in the transaction that records why. Raises Replaced.
+    """
+    values = {"worker": None, "due_at": due_at, "updated_at": now, "job_id": None, **changes}
+    if claim.rows().update(**values) == 0:
+        raise Replaced(claim)
+    if due_at is not None:
+        execution = reference(claim.model, claim.pk)
+        execution.priority = claim.priority
+        _remember_job(execution, send_job(execution, due_at=due_at))
+
+
+def finish(claim: Claim, *, status: str, now: datetime, error_message: str = "", **changes: Any) -> None:
+    """Record the one final result. Belongs in the transaction that records what follows. Raises Replaced."""
+    ended = {**_ended(status=status, now=now, error_message=error_message), **changes}
+    if claim.rows().update(**ended) == 0:
+        raise Replaced(claim)
+
+
+@transaction.atomic
+def wake(execution: Execution, *, now: datetime) -> bool:
+    """An event has come: make a parked execution due now. False if it is held, finished or on its way already."""
+    parked = type(execution)._default_manager.filter(pk=execution.pk, worker__isnull=True, status__in=LIVE_STATUSES)
+    if parked.update(due_at=now, updated_at=now) == 0:
+        return False
+    _remember_job(execution, send_job(execution, due_at=now))
+    return True
+
+
+@transaction.atomic
+def cancel(execution: E, *, now: datetime, reason: str = "Cancelled.") -> E:
+    """End a waiting execution at once, ask the worker of a held one to stop. Raises Conflict if it has finished."""
+    row: E = type(execution)._default_manager.select_for_update(no_key=True).get(pk=execution.pk)
+    if row.is_finished:
+        raise Conflict(f"This execution has finished already: {row.status}.")
+    if row.worker is None:
+        end(row, status="cancelled", now=now, error_message=reason)
+    elif row.cancel_requested_at is None:
+        row.cancel_requested_at = row.updated_at = now
+        row.save(update_fields=["cancel_requested_at", "updated_at"])
+    return row
+
+
+def end(execution: Execution, *, status: str, now: datetime, error_message: str = "") -> None:
+    """End an execution that no worker holds and let its app close what hangs on it.
+
+    The caller holds the row's lock and has seen that it is live and free.
+    """
+    for field, value in _ended(status=status, now=now, error_message=error_message).items():
+        if field != "duration_ms":
+            setattr(execution, field, value)
+    started = execution.started_at
+    execution.duration_ms = round((now - started).total_seconds() * 1000) if started else None
+    execution.save(
+        update_fields=["status", "worker", "due_at", "finished_at", "updated_at", "error_message", "duration_ms"]
+    )
+    executables.get(kind_of(execution)).ended(execution, now=now)
+
+
+def persist(write: Callable[[], R], *, patience_seconds: float = 20, sleep: Callable[[float], None] | None = None) -> R:
+    """Run `write` in a transaction; while the database is away, try again for `patience_seconds`.
+
+    Safe to repeat because every write tests the claim: after a commit whose answer was lost it raises Replaced.
+    """
+    import time
+
+    pause = sleep or time.sleep
+    waited, delay = 0.0, 0.2
+    while True:
+        try:
+            with transaction.atomic():
+                return write()
+        except (OperationalError, InterfaceError):
+            if waited >= patience_seconds:
+                raise
+            logger.warning("The database is away; the result is kept and written again.")
+            connection.close()
+            pause(delay)
+            waited, delay = waited + delay, min(delay * 2, 3.0)
+
+
+def waiting(model: type[E], ids: Iterable[int]) -> models.QuerySet[E]:
+    """Rows of `ids` that are live and that no worker holds, locked for the transaction."""
+    return model._default_manager.select_for_update(no_key=True).filter(
+        pk__in=list(ids), worker__isnull=True, status__in=LIVE_STATUSES
+    )
+
+
+def _remember_job(execution: Execution, job_id: int) -> None:
+    execution.job_id = job_id
+    type(execution)._default_manager.filter(pk=execution.pk).update(job_id=job_id)
+
+
+def _ended(*, status: str, now: datetime, error_message: str) -> dict[str, Any]:
+    elapsed = models.Func(
+        now - F("started_at"),
+        template="GREATEST(0, round(extract(epoch FROM (%(expressions)s)) * 1000))::bigint",
+        output_field=models.BigIntegerField(),
+    )
+    return {
+        "status": status,
+        "worker": None,
+        "due_at": None,
+        "finished_at": now,
+        "updated_at": now,
+        "error_message": error_message,
+        "duration_ms": elapsed,
+    }
