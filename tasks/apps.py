@@ -5,3 +5,19 @@ class TasksConfig(AppConfig):
     name = "tasks"
     verbose_name = "Tasks"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from automation_lab.core.execution.queue import kind_of
+        from automation_lab.core.registry import executables, secret_values
+        from tasks.handlers.api_call import ApiCallHandler
+        from tasks.handlers.base import handlers
+        from tasks.handlers.cron import CronHandler
+        from tasks.handlers.webhook import WebhookHandler
+        from tasks.models import TaskExecution
+        from tasks.runner import TaskExecutable
+        from tasks.secret_context import live_values
+
+        for handler in (ApiCallHandler(), WebhookHandler(), CronHandler()):
+            handlers.register(handler.key, handler)
+        executables.register(kind_of(TaskExecution), TaskExecutable())
+        secret_values.register("secrets", live_values)

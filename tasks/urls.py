@@ -1,7 +1,16 @@
-"""Addresses below /v1/."""
+from django.urls import path
 
-from __future__ import annotations
+from automation_lab.core.viewsets import LabRouter
+from tasks.viewsets import ExecutionsOfTaskViewSet, ScheduledTaskViewSet, TaskExecutionViewSet
 
-from django.urls import URLPattern, URLResolver
-
-urlpatterns: list[URLPattern | URLResolver] = []
+router = LabRouter()
+router.register("tasks/executions", TaskExecutionViewSet, basename="task-execution")
+router.register("tasks", ScheduledTaskViewSet, basename="task")
+urlpatterns = [
+    *router.urls,
+    path(
+        "tasks/<int:task_id>/executions",
+        ExecutionsOfTaskViewSet.as_view({"get": "list", "post": "create"}),
+        name="executions-of-task",
+    ),
+]

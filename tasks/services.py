@@ -1,0 +1,175 @@
+"""Every write to tasks and their runs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+from django.db import IntegrityError, transaction
+
+from automation_lab.core import clock
+from automation_lab.core.exceptions import Conflict, Invalid
+from automation_lab.core.execution import queue, retry
+from automation_lab.core.execution.models import LIVE_STATUSES
+from automation_lab.core.safe_json import dump
+from tasks import validation
+from tasks.models import ScheduledTask, TaskExecution
+
+Trigger = TaskExecution.Trigger
+EDITABLE = frozenset({
+    "name", "description", "task_type", "schedule", "timezone", "anchor_at", "start_at", "end_at", "jitter_seconds",
+    "enabled", "pause_note", "config", "retry_policy", "timeout_seconds", "overlap", "misfire", "grace_seconds",
+    "max_concurrency", "pause_after_failures", "on_lost_worker", "priority", "notify",
+})  # fmt: skip
+
+
+@transaction.atomic
+def create_task(*, fields: dict[str, Any]) -> ScheduledTask:
+    """Save a new task. Raises Invalid with every fault."""
+    defaults = {"on_lost_worker": _default_on_lost_worker(fields.get("task_type", ""))}
+    task = ScheduledTask(**{**defaults, **_editable(fields)})
+    _check(task)
+    try:
+        with transaction.atomic():
+            task.save(force_insert=True)
+    except IntegrityError as error:
+        raise _name_taken(task.name) from error
+    return task
+
+
+@transaction.atomic
+def update_task(*, task: ScheduledTask, changes: dict[str, Any]) -> ScheduledTask:
+    """Change `task`, as it is in the database now. Raises Invalid with every fault, Conflict if it is archived."""
+    row = _locked(task)
+    for name, value in _editable(changes).items():
+        setattr(row, name, value)
+    _check(row)
+    row.version += 1
+    try:
+        with transaction.atomic():
+            row.save(update_fields=[*changes, "retry_policy", "version", "updated_at"])
+    except IntegrityError as error:
+        raise _name_taken(row.name) from error
+    return row
+
+
+@transaction.atomic
+def delete_task(*, task: ScheduledTask) -> None:
+    """Remove the task with its history. Raises Conflict while a run is going on."""
+    row = _locked(task)
+    if row.executions.filter(status__in=LIVE_STATUSES).exists():
+        raise Conflict("The task has runs that are pending or running: cancel them first, or pause the task.")
+    row.delete()
+
+
+def pause_task(*, task: ScheduledTask, note: str = "") -> ScheduledTask:
+    """Stop the schedule; runs by hand stay possible."""
+    return update_task(task=task, changes={"enabled": False, "pause_note": note})
+
+
+def resume_task(*, task: ScheduledTask) -> ScheduledTask:
+    """Start the schedule again, from now on: slots of the pause do not fire."""
+    return update_task(task=task, changes={"enabled": True, "pause_note": ""})
+
+
+@transaction.atomic
+def start_execution(
+    *,
+    task: ScheduledTask,
+    trigger: str = Trigger.MANUAL,
+    input_data: dict[str, Any] | None = None,
+    idempotency_key: str = "",
+    retry_of: TaskExecution | None = None,
+) -> TaskExecution:
+    """Record one run of `task` and queue it; neither exists without the other.
+
+    The same `idempotency_key` gives the same execution. Raises Conflict if the task is archived, or if the key came
+    with another input before.
+    """
+    if task.archived_at:
+        raise Conflict("This task is archived.")
+    execution = TaskExecution(
+        task=task,
+        trigger=trigger,
+        input_data=input_data or {},
+        priority=task.priority,
+        idempotency_key=idempotency_key,
+        request_hash=_request_hash(input_data or {}) if idempotency_key else "",
+        retry_of=retry_of,
+    )
+    try:
+        with transaction.atomic():
+            return queue.enqueue(execution, due_at=clock.database_now())
+    except IntegrityError:
+        if not idempotency_key:
+            raise
+        return _same_request(execution)
+
+
+def cancel_execution(*, execution: TaskExecution) -> TaskExecution:
+    """End a pending run at once; ask the worker of a running one to stop. Raises Conflict if it has finished."""
+    return queue.cancel(execution, now=clock.database_now())
+
+
+def cancel_executions(*, executions: Iterable[TaskExecution]) -> int:
+    """Cancel those that are not finished yet; returns how many."""
+    cancelled = 0
+    for execution in executions:
+        try:
+            cancel_execution(execution=execution)
+        except Conflict:
+            continue
+        cancelled += 1
+    return cancelled
+
+
+def retry_execution(*, execution: TaskExecution) -> TaskExecution:
+    """A new run with the same input, linked to the finished one. Raises Conflict while that one is going on."""
+    if not execution.is_finished:
+        raise Conflict(f"This execution is {execution.status}: it can be retried when it has finished.")
+    return start_execution(
+        task=execution.task, trigger=Trigger.RETRY, input_data=execution.input_data, retry_of=execution
+    )
+
+
+def _check(task: ScheduledTask) -> None:
+    validation.check_task(task)
+    if task.retry_policy:
+        task.retry_policy = retry.normalise(task.retry_policy).as_dict()
+
+
+def _editable(fields: dict[str, Any]) -> dict[str, Any]:
+    unknown = fields.keys() - EDITABLE
+    if unknown:
+        raise Invalid(f"Not editable: {', '.join(sorted(unknown))}.")
+    return fields
+
+
+def _locked(task: ScheduledTask) -> ScheduledTask:
+    row = ScheduledTask.objects.select_for_update().get(pk=task.pk)
+    if row.archived_at:
+        raise Conflict("This task is archived.")
+    return row
+
+
+def _default_on_lost_worker(task_type: str) -> str:
+    """Requests carry a key by which the receiver can tell a repeat; a server job does not."""
+    if task_type == ScheduledTask.TaskType.CRON:
+        return ScheduledTask.OnLostWorker.FAIL
+    return ScheduledTask.OnLostWorker.RERUN
+
+
+def _request_hash(input_data: dict[str, Any]) -> str:
+    return hashlib.sha256(dump(input_data, sort_keys=True).encode()).hexdigest()
+
+
+def _same_request(execution: TaskExecution) -> TaskExecution:
+    first = TaskExecution.objects.get(task_id=execution.task_id, idempotency_key=execution.idempotency_key)
+    if first.request_hash != execution.request_hash:
+        raise Conflict("This Idempotency-Key was used with another body: take a new key for a new request.")
+    return first
+
+
+def _name_taken(name: str) -> Invalid:
+    return Invalid(f"A task named {name!r} exists already.", field="name", code="unique")

@@ -1,0 +1,90 @@
+"""Whether a task can be saved: all faults at once, each with its field."""
+
+from __future__ import annotations
+
+from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
+
+from automation_lab.core import expressions, json_schema
+from automation_lab.core.exceptions import Invalid
+from automation_lab.core.execution import retry
+from automation_lab.core.registry import UnknownKey
+from tasks import schedules
+from tasks.handlers.base import handlers
+from tasks.models import ScheduledTask
+
+CONFIG_NAMES = ("input", "last", "task", "execution", "secrets", "now")
+MAX_TIMEOUT_SECONDS = 86_400
+
+Fault = dict[str, Any]
+
+
+def check_task(task: ScheduledTask) -> None:
+    """Raise Invalid with every fault of `task`; fill in nothing."""
+    faults = [
+        *_zone_faults(task),
+        *_schedule_faults(task),
+        *_limit_faults(task),
+        *_config_faults(task),
+        *_policy_faults(task.retry_policy),
+    ]
+    if faults:
+        raise Invalid("The task is not valid.", errors=faults)
+
+
+def _fault(field: str, detail: str, code: str = "invalid") -> Fault:
+    return {"field": field, "code": code, "detail": detail}
+
+
+def _zone_faults(task: ScheduledTask) -> list[Fault]:
+    if task.timezone in available_timezones():
+        return []
+    hint = expressions.nearest_hint(task.timezone, available_timezones())
+    return [_fault("timezone", f"{task.timezone!r} is not a time zone of the IANA database.{hint}")]
+
+
+def _schedule_faults(task: ScheduledTask) -> list[Fault]:
+    if task.timezone not in available_timezones():
+        return []
+    try:
+        schedules.parse(task.schedule, zone=ZoneInfo(task.timezone), anchor_at=task.anchor_at)
+    except Invalid as error:
+        return [_fault("schedule", error.message, error.code)]
+    if task.start_at and task.end_at and task.end_at <= task.start_at:
+        return [_fault("end_at", "Must be later than start_at.")]
+    return []
+
+
+def _limit_faults(task: ScheduledTask) -> list[Fault]:
+    faults = []
+    if not 1 <= task.timeout_seconds <= MAX_TIMEOUT_SECONDS:
+        faults.append(_fault("timeout_seconds", f"Must be from 1 to {MAX_TIMEOUT_SECONDS}."))
+    if task.jitter_seconds > MAX_TIMEOUT_SECONDS:
+        faults.append(_fault("jitter_seconds", f"Must be at most {MAX_TIMEOUT_SECONDS}."))
+    return faults
+
+
+def _config_faults(task: ScheduledTask) -> list[Fault]:
+    try:
+        handler = handlers.get(task.task_type)
+    except UnknownKey as error:
+        return [_fault("task_type", str(error))]
+    if not isinstance(task.config, dict):
+        return [_fault("config", "Must be an object.")]
+    faults = json_schema.check_config(task.config, handler.config_schema, templated=True)
+    found = [_fault(f"config.{fault.path}" if fault.path else "config", fault.message, fault.rule) for fault in faults]
+    rendered = {name: value for name, value in task.config.items() if name not in handler.unrendered}
+    errors = expressions.check(rendered, CONFIG_NAMES)
+    return found + [
+        _fault(f"config.{error.field}" if error.field else "config", error.message, error.code) for error in errors
+    ]
+
+
+def _policy_faults(policy: Any) -> list[Fault]:
+    if not isinstance(policy, dict):
+        return [_fault("retry_policy", "Must be an object.")]
+    try:
+        retry.normalise(policy)
+    except Invalid as error:
+        return error.errors
+    return []

@@ -1,0 +1,141 @@
+"""Tasks and their runs over the API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import mixins, status
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from automation_lab.core import audit
+from automation_lab.core.exceptions import Invalid
+from automation_lab.core.viewsets import LabGenericViewSet, LabModelViewSet
+from tasks import services
+from tasks.filters import ScheduledTaskFilterSet, TaskExecutionFilterSet
+from tasks.models import ScheduledTask, TaskExecution
+from tasks.serializers import (
+    PauseSerializer,
+    ScheduledTaskSerializer,
+    StartTaskSerializer,
+    TaskExecutionSerializer,
+    TaskExecutionSummarySerializer,
+)
+
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    location=OpenApiParameter.HEADER,
+    description="The same key and body give the same execution; another body is a conflict.",
+)
+
+
+class ScheduledTaskViewSet(LabModelViewSet):
+    """Define scheduled tasks."""
+
+    queryset = ScheduledTask.objects.all()
+    serializer_class = ScheduledTaskSerializer
+    filterset_class = ScheduledTaskFilterSet
+    ordering_fields = ["name", "created_at", "next_run_at"]
+    ordering = ["-id"]
+    scope_area = "tasks"
+
+    def perform_destroy(self, instance: ScheduledTask) -> None:
+        services.delete_task(task=instance)
+
+    @extend_schema(request=PauseSerializer, responses=ScheduledTaskSerializer)
+    @action(detail=True, methods=["post"], serializer_class=PauseSerializer)
+    def pause(self, request: Request, **kwargs: Any) -> Response:
+        """Stop the schedule. Runs by hand stay possible."""
+        body = PauseSerializer(data=request.data or {})
+        body.is_valid(raise_exception=True)
+        task = services.pause_task(task=self.get_object(), note=body.validated_data["note"])
+        return self._changed(task, "Paused.")
+
+    @extend_schema(request=None, responses=ScheduledTaskSerializer)
+    @action(detail=True, methods=["post"])
+    def resume(self, request: Request, **kwargs: Any) -> Response:
+        """Start the schedule again. Slots of the pause do not fire."""
+        return self._changed(services.resume_task(task=self.get_object()), "Resumed.")
+
+    def _changed(self, task: ScheduledTask, message: str) -> Response:
+        self.record(task, audit.CHANGE, message)
+        return Response(ScheduledTaskSerializer(task, context=self.get_serializer_context()).data)
+
+
+class TaskExecutionViewSet(mixins.RetrieveModelMixin, mixins.ListModelMixin, LabGenericViewSet):
+    """Watch, cancel and retry runs of scheduled tasks. Executions are never edited over the API."""
+
+    queryset = TaskExecution.objects.with_task()
+    serializer_class = TaskExecutionSerializer
+    filterset_class = TaskExecutionFilterSet
+    ordering_fields = ["created_at", "started_at", "duration_ms"]
+    scope_area = "tasks"
+
+    def get_queryset(self) -> QuerySet[TaskExecution]:
+        if self.action == "list":
+            return TaskExecution.objects.with_task().defer("output_data")
+        return TaskExecution.objects.with_history()
+
+    def get_serializer_class(self) -> type[Any]:
+        return TaskExecutionSummarySerializer if self.action == "list" else TaskExecutionSerializer
+
+    @extend_schema(request=None, responses=TaskExecutionSerializer)
+    @action(detail=True, methods=["post"])
+    def cancel(self, request: Request, **kwargs: Any) -> Response:
+        """End a pending run at once, ask the worker of a running one to stop."""
+        execution = services.cancel_execution(execution=self.get_object())
+        self.record(execution, audit.CHANGE, "Cancelled.")
+        return self._answer(execution)
+
+    @extend_schema(request=None, responses={202: TaskExecutionSerializer})
+    @action(detail=True, methods=["post"])
+    def retry(self, request: Request, **kwargs: Any) -> Response:
+        """A new run with the same input, linked to this finished one."""
+        execution = services.retry_execution(execution=self.get_object())
+        self.record(execution, audit.ADDITION, "Started as a retry.")
+        return self._answer(execution, status=status.HTTP_202_ACCEPTED)
+
+    def _answer(self, execution: TaskExecution, **options: Any) -> Response:
+        fresh = TaskExecution.objects.with_history().get(pk=execution.pk)
+        return Response(TaskExecutionSerializer(fresh, context=self.get_serializer_context()).data, **options)
+
+
+class ExecutionsOfTaskViewSet(TaskExecutionViewSet):
+    """The runs of one task, and the way to start one."""
+
+    def get_queryset(self) -> QuerySet[TaskExecution]:
+        if getattr(self, "swagger_fake_view", False):
+            return TaskExecution.objects.none()
+        if self.action == "list":
+            get_object_or_404(ScheduledTask.objects.only("pk"), pk=self.kwargs["task_id"])
+        return super().get_queryset().filter(task_id=self.kwargs["task_id"])
+
+    def get_serializer_class(self) -> type[Any]:
+        return StartTaskSerializer if self.action == "create" else super().get_serializer_class()
+
+    @extend_schema(request=StartTaskSerializer, responses={202: TaskExecutionSerializer}, parameters=[IDEMPOTENCY_KEY])
+    def create(self, request: Request, **kwargs: Any) -> Response:
+        """Run the task now."""
+        task = get_object_or_404(ScheduledTask, pk=kwargs["task_id"])
+        body = StartTaskSerializer(data=request.data or {})
+        body.is_valid(raise_exception=True)
+        execution = services.start_execution(
+            task=task,
+            trigger=TaskExecution.Trigger.API,
+            input_data=body.validated_data.get("input_data"),
+            idempotency_key=idempotency_key(request),
+        )
+        self.record(execution, audit.ADDITION, "Started.")
+        return self._answer(execution, status=status.HTTP_202_ACCEPTED)
+
+
+def idempotency_key(request: Request) -> str:
+    """The request's key; raises Invalid when it does not fit."""
+    key = request.headers.get("Idempotency-Key", "").strip()
+    if len(key) > 255 or not key.isascii() or not key.isprintable():
+        raise Invalid("Must be at most 255 printable ASCII characters.", field="Idempotency-Key")
+    return key
