@@ -5,3 +5,22 @@ class WorkflowsConfig(AppConfig):
     name = "workflows"
     verbose_name = "Workflows"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from automation_lab.core.execution.queue import kind_of
+        from automation_lab.core.registry import executables
+        from inbox.signals import webhook_received
+        from workflows import triggers
+        from workflows.models import WorkflowExecution
+        from workflows.runner import WorkflowExecutable
+        from workflows.steps.api_call import ApiCallStep
+        from workflows.steps.base import step_types
+        from workflows.steps.condition import ConditionStep
+        from workflows.steps.email import EmailStep
+        from workflows.steps.set import SetStep
+        from workflows.steps.validate import ValidateStep
+
+        for step_type in (ValidateStep(), ApiCallStep(), EmailStep(), SetStep(), ConditionStep()):
+            step_types.register(step_type.key, step_type)
+        executables.register(kind_of(WorkflowExecution), WorkflowExecutable())
+        webhook_received.connect(triggers.start_matching, dispatch_uid="workflows.start_matching")

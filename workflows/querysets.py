@@ -19,5 +19,17 @@ class WorkflowExecutionQuerySet(models.QuerySet["WorkflowExecution"]):
     def with_workflow(self) -> WorkflowExecutionQuerySet:
         return self.select_related("workflow", "version")
 
+    def for_lists(self) -> WorkflowExecutionQuerySet:
+        """Without the documents, which are most of a row."""
+        return self.select_related("workflow", "version").only(
+            *(
+                field.name
+                for field in self.model._meta.concrete_fields
+                if field.name not in ("trigger_data", "variables")
+            ),
+            "workflow__name",
+            "version__number",
+        )
+
     def with_history(self) -> WorkflowExecutionQuerySet:
         return self.with_workflow().prefetch_related("steps", "steps__attempts", "log_lines")

@@ -1,7 +1,35 @@
-"""Addresses below /v1/."""
+from django.urls import path
 
-from __future__ import annotations
+from automation_lab.core.viewsets import LabRouter
+from workflows.viewsets import (
+    ExecutionsOfWorkflowViewSet,
+    MessageTemplateViewSet,
+    NamedSchemaViewSet,
+    WorkflowExecutionViewSet,
+    WorkflowVersionViewSet,
+    WorkflowViewSet,
+)
 
-from django.urls import URLPattern, URLResolver
-
-urlpatterns: list[URLPattern | URLResolver] = []
+router = LabRouter()
+router.register("workflows/executions", WorkflowExecutionViewSet, basename="workflow-execution")
+router.register("workflows/templates", MessageTemplateViewSet, basename="message-template")
+router.register("workflows/schemas", NamedSchemaViewSet, basename="named-schema")
+router.register("workflows", WorkflowViewSet, basename="workflow")
+urlpatterns = [
+    *router.urls,
+    path(
+        "workflows/<int:workflow_id>/executions",
+        ExecutionsOfWorkflowViewSet.as_view({"get": "list", "post": "create"}),
+        name="executions-of-workflow",
+    ),
+    path(
+        "workflows/<int:workflow_id>/versions",
+        WorkflowVersionViewSet.as_view({"get": "list"}),
+        name="versions-of-workflow",
+    ),
+    path(
+        "workflows/<int:workflow_id>/versions/<int:number>",
+        WorkflowVersionViewSet.as_view({"get": "retrieve"}),
+        name="version-of-workflow",
+    ),
+]

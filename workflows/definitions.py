@@ -1,0 +1,238 @@
+"""A workflow's definition: its step envelopes, their ids, and whether it can be saved. Pure but for `warnings`."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from automation_lab.core import expressions, json_schema
+from automation_lab.core.exceptions import Invalid
+from automation_lab.core.execution import retry
+from workflows.steps.base import ContainerType, Steps, StepType, step_types
+
+MAX_STEPS = 200
+MAX_DEPTH = 5
+STEP_ID = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
+NAMES = frozenset({"trigger", "vars", "steps", "execution", "workflow", "secrets", "now"})
+
+ENVELOPE_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["type"],
+    "additionalProperties": False,
+    "properties": {
+        "id": {"type": "string", "pattern": "^[a-z][a-z0-9_]{0,39}$"},
+        "type": {"type": "string"},
+        "name": {"type": "string", "maxLength": 200},
+        "config": {"type": "object"},
+        "enabled": {"type": "boolean"},
+        "condition": {"type": ["string", "boolean"]},
+        "retry": {"type": ["object", "null"]},
+        "timeout_seconds": {"type": "number", "minimum": 0.1, "maximum": 86400},
+        "on_error": {
+            "anyOf": [
+                {"enum": ["fail", "continue"]},
+                {
+                    "type": "object",
+                    "required": ["steps"],
+                    "additionalProperties": False,
+                    "properties": {"steps": {"type": "array"}},
+                },
+            ]
+        },
+        "output_as": {"type": "string", "pattern": "^vars\\.[A-Za-z_][A-Za-z0-9_.]*$"},
+        "log_level": {"enum": ["debug", "info", "warning", "error"]},
+        "note": {"type": "string", "maxLength": 2000},
+    },
+}
+
+Fault = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A step with its place in the definition: `steps[2].config.then[0]`."""
+
+    step: dict[str, Any]
+    where: str
+    depth: int
+
+
+def normalised(steps: Any) -> Steps:
+    """A copy of `steps` in which every step has an id. Raises Invalid when it is not a list of objects with a type."""
+    copied = copy.deepcopy(steps)
+    faults = _shape_faults(copied)
+    if faults:
+        raise Invalid("The steps are not valid.", errors=faults)
+    taken = {step["id"] for step in _all(copied) if isinstance(step.get("id"), str)}
+    for step in _all(copied):
+        if "id" not in step:
+            step["id"] = _free_id(step["type"], taken)
+            taken.add(step["id"])
+    return copied
+
+
+def check(steps: Steps) -> None:
+    """Raise Invalid with every fault of normalised `steps`, each with its path into the definition."""
+    placed = list(walk(steps))
+    faults = [*_limit_faults(placed), *_id_faults(placed)]
+    known: set[str] = set()
+    for item in placed:
+        faults += _step_faults(item, known)
+        known.add(item.step["id"])
+    if faults:
+        raise Invalid("The steps are not valid.", errors=faults)
+
+
+def warnings(steps: Steps) -> list[dict[str, str]]:
+    """What is missing now and may exist by the time the workflow runs: `[{path, detail}]`."""
+    return [
+        {"path": f"{item.where}.config", "detail": warning}
+        for item in walk(steps)
+        for warning in step_types.get(item.step["type"]).warnings(item.step.get("config") or {})
+    ]
+
+
+def walk(steps: Steps, where: str = "steps", depth: int = 1) -> Iterator[Placed]:
+    """Every step in order of the text, children after their container."""
+    for number, step in enumerate(steps):
+        here = f"{where}[{number}]"
+        yield Placed(step, here, depth)
+        for field, children in child_sequences(step).items():
+            yield from walk(children, f"{here}.{field}", depth + 1)
+
+
+def child_sequences(step: dict[str, Any]) -> dict[str, Steps]:
+    """The step lists inside `step`, by the path of the field that holds them."""
+    found: dict[str, Steps] = {}
+    step_type = step_types.get(step["type"]) if step.get("type") in step_types else None
+    config = step.get("config")
+    if isinstance(step_type, ContainerType) and isinstance(config, dict):
+        for branch in step_type.branches:
+            if isinstance(config.get(branch), list):
+                found[f"config.{branch}"] = config[branch]
+    handler = step.get("on_error")
+    if isinstance(handler, dict) and isinstance(handler.get("steps"), list):
+        found["on_error.steps"] = handler["steps"]
+    return found
+
+
+def _all(steps: Steps) -> Iterator[dict[str, Any]]:
+    return (item.step for item in walk(steps))
+
+
+def _fault(field: str, detail: str, code: str = "invalid") -> Fault:
+    return {"field": field, "code": code, "detail": detail}
+
+
+def _shape_faults(steps: Any, where: str = "steps", depth: int = 1) -> list[Fault]:
+    """Faults that keep the definition from being walked at all."""
+    if not isinstance(steps, list):
+        return [_fault(where, "Must be a list of steps.")]
+    if depth > MAX_DEPTH:
+        return [_fault(where, f"Steps may be nested {MAX_DEPTH} deep at the most.", "limit")]
+    faults: list[Fault] = []
+    for number, step in enumerate(steps):
+        here = f"{where}[{number}]"
+        if not isinstance(step, dict):
+            faults.append(_fault(here, "A step is an object with a `type` and a `config`."))
+        elif not isinstance(step.get("type"), str):
+            faults.append(_fault(f"{here}.type", "Every step needs a `type`.", "required"))
+        else:
+            for field, children in child_sequences(step).items():
+                faults += _shape_faults(children, f"{here}.{field}", depth + 1)
+    return faults
+
+
+def _free_id(step_type: str, taken: set[str]) -> str:
+    stem = re.sub(r"[^a-z0-9_]", "_", step_type.lower())[:34].lstrip("_0123456789") or "step"
+    number = 1
+    while (candidate := stem if number == 1 else f"{stem}_{number}") in taken:
+        number += 1
+    return candidate
+
+
+def _limit_faults(placed: list[Placed]) -> list[Fault]:
+    if len(placed) <= MAX_STEPS:
+        return []
+    return [_fault("steps", f"{len(placed)} steps are more than {MAX_STEPS}: use several workflows.", "limit")]
+
+
+def _id_faults(placed: list[Placed]) -> list[Fault]:
+    first: dict[str, str] = {}
+    faults = []
+    for item in placed:
+        step_id = item.step["id"]
+        if isinstance(step_id, str) and step_id in first:
+            faults.append(_fault(f"{item.where}.id", f"{step_id!r} is the id of {first[step_id]} too.", "duplicate"))
+        elif isinstance(step_id, str):
+            first[step_id] = item.where
+    return faults
+
+
+def _step_faults(item: Placed, known: set[str]) -> list[Fault]:
+    step = item.step
+    faults = [
+        _fault(f"{item.where}.{fault.path}" if fault.path else item.where, fault.message, fault.rule)
+        for fault in json_schema.validate(step, ENVELOPE_SCHEMA)
+    ]
+    if step["type"] not in step_types:
+        hint = expressions.nearest_hint(step["type"], list(step_types))
+        return [*faults, _fault(f"{item.where}.type", f"There is no step type {step['type']!r}.{hint}", "unknown")]
+    if faults:
+        return faults
+    names = set(NAMES)
+    return [*_envelope_faults(item, names), *_config_faults(item, names), *_reference_faults(item, known)]
+
+
+def _envelope_faults(item: Placed, names: set[str]) -> list[Fault]:
+    step, faults = item.step, []
+    if "condition" in step:
+        errors = expressions.check_condition(step["condition"], names)
+        faults += [_fault(f"{item.where}.condition", error.message, error.code) for error in errors]
+    if step.get("retry"):
+        try:
+            retry.normalise(step["retry"])
+        except Invalid as error:
+            faults += [
+                {**fault, "field": fault["field"].replace("retry_policy", f"{item.where}.retry")}
+                for fault in error.errors
+            ]
+    return faults
+
+
+def _config_faults(item: Placed, names: set[str]) -> list[Fault]:
+    step_type: StepType = step_types.get(item.step["type"])
+    config, where = item.step.get("config") or {}, f"{item.where}.config"
+    faults = [
+        _fault(f"{where}.{fault.path}" if fault.path else where, fault.message, fault.rule)
+        for fault in json_schema.check_config(config, step_type.config_schema, templated=True)
+    ]
+    rendered = {name: value for name, value in config.items() if name not in step_type.unrendered}
+    faults += [
+        _fault(f"{where}.{error.field}" if error.field else where, error.message, error.code)
+        for error in expressions.check(rendered, names)
+    ]
+    own = step_type.check(config, names)
+    return faults + [_fault(f"{where}.{fault['path']}", fault["message"], fault["code"]) for fault in own]
+
+
+def _reference_faults(item: Placed, known: set[str]) -> list[Fault]:
+    """References to steps that do not exist or come later. `known` are the ids before this step."""
+    step_type = step_types.get(item.step["type"])
+    config = item.step.get("config") or {}
+    rendered = {name: value for name, value in config.items() if name not in step_type.unrendered}
+    faults = []
+    for reference in expressions.references({**rendered, "condition": item.step.get("condition", True)}):
+        if reference.root != "steps" or not reference.path or reference.guarded:
+            continue
+        if reference.path[0] not in known:
+            hint = expressions.nearest_hint(str(reference.path[0]), known)
+            faults.append(
+                _fault(
+                    f"{item.where}.config", f"{reference}: no step before this one has that id.{hint}", "unknown_step"
+                )
+            )
+    return faults

@@ -1,0 +1,143 @@
+"""How a worker runs one workflow execution: walk it with the engine, then record how it ended and what follows."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.db.models import F
+
+from automation_lab.core import clock, expressions
+from automation_lab.core.execution import queue
+from automation_lab.core.execution.claims import CANCELLED, REPLACED, STOPPING, TIMEOUT, Claim, Replaced
+from automation_lab.core.execution.failures import Interrupted
+from automation_lab.core.execution.models import Execution
+from automation_lab.core.execution.runner import Executable
+from automation_lab.core.http import HttpClient
+from tasks.handlers.http_call import secret_names
+from tasks.secret_context import allowed_hosts
+from workflows import outcomes
+from workflows.engine import Engine, Parked, StepFailed, Toolbox
+from workflows.models import StepAttempt, StepExecution, WorkflowExecution
+from workflows.steps.base import step_types
+from workflows.store import RunStore
+
+Status = WorkflowExecution.Status
+UNENDED = (
+    StepExecution.Status.PENDING,
+    StepExecution.Status.RUNNING,
+    StepExecution.Status.WAITING,
+    StepExecution.Status.INTERRUPTED,
+)
+
+
+class WorkflowExecutable(Executable):
+    """Runs workflow executions. `http` is the outbound client, replaced in tests."""
+
+    model = WorkflowExecution
+
+    def __init__(self, http: HttpClient | None = None) -> None:
+        self.http = http or HttpClient()
+
+    def run(self, execution: Execution, claim: Claim) -> None:
+        run = WorkflowExecution.objects.select_related("workflow", "version", "webhook").get(pk=execution.pk)
+        store = RunStore(run, claim)
+        engine = Engine(store, self._tools(), run.version.retry_policy)
+        try:
+            engine.run(run.version.steps)
+        except Parked:
+            return
+        except Interrupted as interrupted:
+            _settle_interruption(store, interrupted)
+        except StepFailed as failed:
+            error = failed.record.error or {}
+            timed_out = failed.record.status == StepExecution.Status.TIMEOUT
+            message = f"Step {error.get('step', failed.record.path)}: {error.get('message', 'failed')}"
+            _finish(store, Status.TIMEOUT if timed_out else Status.FAILED, message)
+        else:
+            _finish(store, Status.SUCCESS)
+
+    def _tools(self) -> Toolbox:
+        return Toolbox(
+            now=clock.database_now,
+            http=self.http,
+            allowed_hosts=lambda config: allowed_hosts(secret_names(expressions.references(config))),
+        )
+
+    def crashed(self, execution: Execution, claim: Claim, *, now: datetime, error: Exception) -> None:
+        message = f"Internal error: {type(error).__name__}. The server's log has the details."
+        _close_steps(execution, StepExecution.Status.FAILED, StepAttempt.Status.FAILED, now, message)
+        queue.finish(claim, status=Status.FAILED, now=now, error_message=message, waiting_for="")
+        outcomes.record(execution, status=Status.FAILED, now=now)  # type: ignore[arg-type]
+
+    def taken_over(self, execution: Execution, *, worker: int, now: datetime) -> str:
+        StepAttempt.objects.filter(step__execution_id=execution.pk, status=StepAttempt.Status.RUNNING).update(
+            status=StepAttempt.Status.LOST,
+            finished_at=now,
+            error={"code": "runtime.worker_lost", "message": f"Worker {worker} was lost."},
+        )
+        effects = [key for key, step_type in step_types.items() if step_type.has_effect]
+        StepExecution.objects.filter(
+            execution_id=execution.pk, status=StepExecution.Status.RUNNING, type__in=effects
+        ).update(interruptions=F("interruptions") + 1, updated_at=now)
+        return ""
+
+    def ended(self, execution: Execution, *, now: datetime) -> None:
+        assert isinstance(execution, WorkflowExecution)  # noqa: S101 - the registry pairs model and executable
+        cancelled = execution.status == Status.CANCELLED
+        _close_steps(
+            execution,
+            StepExecution.Status.CANCELLED if cancelled else StepExecution.Status.TIMEOUT,
+            StepAttempt.Status.CANCELLED if cancelled else StepAttempt.Status.TIMEOUT,
+            now,
+            execution.error_message,
+        )
+        WorkflowExecution.objects.filter(pk=execution.pk).update(waiting_for="")
+        outcomes.record(execution, status=execution.status, now=now)
+
+
+def _finish(store: RunStore, status: str, message: str = "") -> None:
+    now = clock.database_now()
+    store.log("info" if status == Status.SUCCESS else "error", message or "Finished.")
+
+    def follow_up() -> None:
+        queue.finish(store.claim, status=status, now=now, error_message=message, waiting_for="")
+        outcomes.record(store.execution, status=status, now=now)
+
+    store.commit(now=now, also=follow_up)
+
+
+def _settle_interruption(store: RunStore, interrupted: Interrupted) -> None:
+    if interrupted.reason == REPLACED:
+        raise Replaced(store.claim)
+    now = clock.database_now()
+    if interrupted.reason == STOPPING:
+        store.log("info", "The worker stops: another one goes on from here.")
+        store.commit_and_park(due_at=now, waiting_for="", now=now)
+        return
+    step_status, attempt_status, status, message = {
+        CANCELLED: (StepExecution.Status.CANCELLED, StepAttempt.Status.CANCELLED, Status.CANCELLED, "Cancelled."),
+        TIMEOUT: (
+            StepExecution.Status.TIMEOUT,
+            StepAttempt.Status.TIMEOUT,
+            Status.TIMEOUT,
+            "Not finished within its time limit.",
+        ),
+    }[interrupted.reason]
+
+    def follow_up() -> None:
+        _close_steps(store.execution, step_status, attempt_status, now, message)
+        queue.finish(store.claim, status=status, now=now, error_message=message, waiting_for="")
+        outcomes.record(store.execution, status=status, now=now)
+
+    store.commit(now=now, also=follow_up)
+
+
+def _close_steps(execution: Execution, step_status: str, attempt_status: str, now: datetime, message: str) -> None:
+    error: dict[str, Any] = {"code": str(step_status), "message": message}
+    StepAttempt.objects.filter(step__execution_id=execution.pk, status=StepAttempt.Status.RUNNING).update(
+        status=attempt_status, finished_at=now, error=error
+    )
+    StepExecution.objects.filter(execution_id=execution.pk, status__in=UNENDED).update(
+        status=step_status, finished_at=now, error=error, next_attempt_at=None, updated_at=now
+    )

@@ -1,0 +1,296 @@
+"""Every write to workflows and their runs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import F
+
+from automation_lab.core import clock, expressions, json_schema
+from automation_lab.core.exceptions import Conflict, Invalid, NotFound
+from automation_lab.core.execution import queue, retry
+from automation_lab.core.execution.models import LIVE_STATUSES
+from automation_lab.core.execution.results import storable
+from automation_lab.core.safe_json import dump
+from inbox.models import Webhook
+from workflows import definitions, triggers
+from workflows.models import StepExecution, Workflow, WorkflowExecution, WorkflowVersion
+
+MAX_TIMEOUT_SECONDS = 366 * 86_400
+MAX_HOPS = 10
+EDITABLE = frozenset({
+    "name", "description", "enabled", "trigger_type", "trigger_config", "steps", "variables", "timeout_seconds",
+    "retry_policy", "concurrency", "notify",
+})  # fmt: skip
+DEFINITION = ("steps", "variables", "retry_policy", "timeout_seconds", "trigger_type", "trigger_config")
+
+
+# --- workflows --------------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def create_workflow(*, fields: dict[str, Any], author: str = "") -> Workflow:
+    """Save a new workflow and its first version. Raises Invalid with every fault."""
+    workflow = Workflow(**_editable(fields))
+    check_workflow(workflow)
+    try:
+        with transaction.atomic():
+            workflow.save(force_insert=True)
+    except IntegrityError as error:
+        raise _name_taken(workflow.name) from error
+    _snapshot(workflow, author)
+    return workflow
+
+
+@transaction.atomic
+def update_workflow(*, workflow: Workflow, changes: dict[str, Any], author: str = "") -> Workflow:
+    """Change `workflow`, as it is in the database now. A change of the definition makes a new version."""
+    row = Workflow.objects.select_for_update().get(pk=workflow.pk)
+    before = definition_hash(row)
+    for name, value in _editable(changes).items():
+        setattr(row, name, value)
+    check_workflow(row)
+    is_new_version = definition_hash(row) != before
+    if is_new_version:
+        row.version += 1
+    try:
+        with transaction.atomic():
+            row.save(update_fields=[*changes, "steps", "retry_policy", "version", "updated_at"])
+    except IntegrityError as error:
+        raise _name_taken(row.name) from error
+    if is_new_version:
+        _snapshot(row, author)
+    return row
+
+
+@transaction.atomic
+def delete_workflow(*, workflow: Workflow) -> None:
+    """Remove the workflow with its versions and runs. Raises Conflict while a run is going on."""
+    row = Workflow.objects.select_for_update().get(pk=workflow.pk)
+    if row.executions.filter(status__in=LIVE_STATUSES).exists():
+        raise Conflict("The workflow has runs that are pending or running: cancel them first.")
+    row.executions.all().delete()
+    row.delete()
+
+
+def check_workflow(workflow: Workflow) -> None:
+    """Normalise the steps and the retry policy in place; raise Invalid with every fault."""
+    faults: list[dict[str, Any]] = []
+    try:
+        workflow.steps = definitions.normalised(workflow.steps)
+        definitions.check(workflow.steps)
+    except Invalid as error:
+        faults += error.errors
+    try:
+        workflow.retry_policy = retry.normalise(workflow.retry_policy).as_dict() if workflow.retry_policy else {}
+    except Invalid as error:
+        faults += error.errors
+    faults += triggers.faults(workflow.trigger_type, workflow.trigger_config)
+    if not 1 <= workflow.timeout_seconds <= MAX_TIMEOUT_SECONDS:
+        detail = f"Must be from 1 to {MAX_TIMEOUT_SECONDS} seconds."
+        faults.append({"field": "timeout_seconds", "code": "invalid", "detail": detail})
+    if faults:
+        raise Invalid("The workflow is not valid.", errors=faults)
+
+
+def warnings(workflow: Workflow) -> list[dict[str, str]]:
+    """What does not keep the workflow from being saved, but from working as it is now."""
+    return [*triggers.warnings(workflow), *definitions.warnings(workflow.steps)]
+
+
+def definition_hash(workflow: Workflow) -> str:
+    parts = {name: getattr(workflow, name) for name in DEFINITION}
+    return hashlib.sha256(dump(parts, sort_keys=True).encode()).hexdigest()
+
+
+def check_template(parts: dict[str, Any]) -> None:
+    """Raise Invalid when a part of a message template cannot be parsed or names something unknown."""
+    faults = [
+        {"field": name, "code": error.code, "detail": error.message}
+        for name in ("to", "subject", "text", "html")
+        for error in expressions.check_message(parts.get(name) or "", definitions.NAMES | {"error", "item", "index"})
+    ]
+    if faults:
+        raise Invalid("The message template is not valid.", errors=faults)
+
+
+def check_named_schema(schema: dict[str, Any]) -> None:
+    """Raise Invalid when it is not a JSON Schema that can be used."""
+    json_schema.check_schema(schema)
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def start_execution(
+    *,
+    workflow: Workflow,
+    trigger_source: str = "manual",
+    trigger_data: Any = None,
+    idempotency_key: str = "",
+) -> WorkflowExecution:
+    """Record one run and queue it; neither exists without the other.
+
+    The same `idempotency_key` gives the same run. Raises Conflict if the workflow is switched off, or if the key came
+    with other data before.
+    """
+    if not workflow.enabled:
+        raise Conflict("This workflow is switched off: enable it first.")
+    execution = build_execution(workflow, version=current_version(workflow))
+    execution.trigger_source, execution.trigger_data = trigger_source, trigger_data
+    execution.idempotency_key = idempotency_key
+    if idempotency_key:
+        request = {"trigger_source": trigger_source, "trigger_data": trigger_data}
+        execution.request_hash = hashlib.sha256(dump(request, sort_keys=True).encode()).hexdigest()
+    try:
+        with transaction.atomic():
+            return queue.enqueue(execution, due_at=clock.database_now())
+    except IntegrityError:
+        if not idempotency_key:
+            raise
+        return _same_request(execution)
+
+
+def start_for_webhook(*, workflow: Workflow, version: WorkflowVersion, webhook: Webhook) -> WorkflowExecution | None:
+    """Record and queue the run that `webhook` triggers, in the transaction that stores it. One per webhook and workflow."""
+    execution = build_execution(workflow, version=version)
+    execution.trigger_source = "webhook"
+    execution.trigger_data = webhook.body
+    execution.webhook = webhook
+    execution.dedupe_key = f"webhook:{webhook.pk}"
+    execution.depth = triggers.depth_of(webhook)
+    if execution.depth >= MAX_HOPS:
+        return _insert_failed(execution, f"Stopped: {MAX_HOPS} hops from workflow to workflow, so this is a loop.")
+    return queue.enqueue(execution, due_at=clock.database_now())
+
+
+def fail_for_webhook(
+    *, workflow: Workflow, version: WorkflowVersion, webhook: Webhook, reason: str
+) -> WorkflowExecution:
+    """A trigger that could not be judged leaves a failed run with the reason."""
+    execution = build_execution(workflow, version=version)
+    execution.trigger_source, execution.trigger_data, execution.webhook = "webhook", webhook.body, webhook
+    execution.dedupe_key = f"webhook:{webhook.pk}"
+    return _insert_failed(execution, reason)
+
+
+def cancel_execution(*, execution: WorkflowExecution) -> WorkflowExecution:
+    """End a waiting run at once; ask the worker of a running one to stop. Raises Conflict if it has finished."""
+    return queue.cancel(execution, now=clock.database_now())
+
+
+def cancel_executions(*, executions: Iterable[WorkflowExecution]) -> int:
+    """Cancel those that are not finished yet; returns how many."""
+    cancelled = 0
+    for execution in executions:
+        try:
+            cancel_execution(execution=execution)
+        except Conflict:
+            continue
+        cancelled += 1
+    return cancelled
+
+
+@transaction.atomic
+def decide(
+    *, execution: WorkflowExecution, action: str, step: str = "", output: Any = None, author: str = ""
+) -> WorkflowExecution:
+    """Answer the question of a step whose outcome is unknown: `retry` it, `skip` it with `output`, or `fail` it.
+
+    `step` is its path, needed when several wait. Raises Conflict if none waits, NotFound if that one does not.
+    """
+    row = WorkflowExecution.objects.select_for_update(no_key=True).get(pk=execution.pk)
+    waiting = row.steps.filter(status=StepExecution.Status.INTERRUPTED)
+    record = _the_one(list(waiting.filter(path=step) if step else waiting), step)
+    now = clock.database_now()
+    changes: dict[str, Any] = {
+        "retry": {"status": StepExecution.Status.PENDING, "generation": record.generation + 1, "idempotency_key": ""},
+        "skip": {"status": StepExecution.Status.SKIPPED, "output": storable(output), "finished_at": now},
+        "fail": {"status": StepExecution.Status.FAILED, "finished_at": now, "error": _decided_error(record, author)},
+    }.get(action, {})
+    if not changes:
+        raise Invalid("Must be retry, skip or fail.", field="action")
+    StepExecution.objects.filter(pk=record.pk).update(**changes, interruptions=0, updated_at=now)
+    WorkflowExecution.objects.filter(pk=row.pk).update(waiting_for="")
+    queue.wake(row, now=now)
+    row.refresh_from_db()
+    return row
+
+
+def current_version(workflow: Workflow) -> WorkflowVersion:
+    return WorkflowVersion.objects.get(workflow=workflow, number=workflow.version)
+
+
+def build_execution(workflow: Workflow, *, version: WorkflowVersion) -> WorkflowExecution:
+    now = clock.database_now()
+    return WorkflowExecution(
+        workflow=workflow,
+        version=version,
+        variables=version.variables,
+        total_steps=len(version.steps),
+        deadline_at=now + timedelta(seconds=version.timeout_seconds),
+    )
+
+
+def _insert_failed(execution: WorkflowExecution, reason: str) -> WorkflowExecution:
+    now = clock.database_now()
+    execution.status, execution.error_message = WorkflowExecution.Status.FAILED, reason
+    execution.finished_at = now
+    execution.save(force_insert=True)
+    Workflow.objects.filter(pk=execution.workflow_id).update(failure_count=F("failure_count") + 1, updated_at=now)
+    return execution
+
+
+def _same_request(execution: WorkflowExecution) -> WorkflowExecution:
+    first = WorkflowExecution.objects.get(workflow_id=execution.workflow_id, idempotency_key=execution.idempotency_key)
+    if first.request_hash != execution.request_hash:
+        raise Conflict("This Idempotency-Key was used with another body: take a new key for a new request.")
+    return first
+
+
+def _the_one(waiting: list[StepExecution], step: str) -> StepExecution:
+    if len(waiting) == 1:
+        return waiting[0]
+    if waiting:
+        paths = ", ".join(record.path for record in waiting)
+        raise Invalid(f"Several steps wait for a decision: name one of {paths}.", field="step")
+    if step:
+        raise NotFound(f"No step {step!r} of this run waits for a decision.")
+    raise Conflict("No step of this run waits for a decision.")
+
+
+def _decided_error(record: StepExecution, author: str) -> dict[str, Any]:
+    return {
+        "code": "unknown_outcome",
+        "type": "unknown_outcome",
+        "message": f"Marked as failed by {author or 'an operator'}.",
+        "retryable": False,
+        "step": record.path,
+        "attempt": record.attempt,
+    }
+
+
+def _snapshot(workflow: Workflow, author: str) -> WorkflowVersion:
+    return WorkflowVersion.objects.create(
+        workflow=workflow,
+        number=workflow.version,
+        sha256=definition_hash(workflow),
+        created_by=author,
+        **{name: getattr(workflow, name) for name in DEFINITION},
+    )
+
+
+def _editable(fields: dict[str, Any]) -> dict[str, Any]:
+    unknown = fields.keys() - EDITABLE
+    if unknown:
+        raise Invalid(f"Not editable: {', '.join(sorted(unknown))}.")
+    return fields
+
+
+def _name_taken(name: str) -> Invalid:
+    return Invalid(f"A workflow named {name!r} exists already.", field="name", code="unique")

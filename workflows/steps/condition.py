@@ -1,0 +1,36 @@
+"""The step type `condition`: one of two branches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workflows.steps.base import ContainerType, Fault, StepContext, Steps, condition_faults
+
+
+class ConditionStep(ContainerType):
+    """Run `then` when `if` is true, else `else`; the output is `{"result": true}` or `{"result": false}`."""
+
+    key = "condition"
+    title = "If"
+    unrendered = frozenset({"if", "then", "else"})
+    branches = ("then", "else")
+    config_schema = {
+        "type": "object",
+        "required": ["if"],
+        "additionalProperties": False,
+        "properties": {
+            "if": {"type": ["string", "boolean"], "title": "Condition", "description": "An expression, braces or not."},
+            "then": {"type": "array", "default": [], "title": "Then"},
+            "else": {"type": "array", "default": [], "title": "Else"},
+        },
+    }
+
+    def decide(self, *, config: dict[str, Any], context: StepContext) -> dict[str, Any]:
+        return {"result": context.is_true(config["if"])}
+
+    def chosen(self, *, config: dict[str, Any], decision: dict[str, Any]) -> list[tuple[str, Steps]]:
+        branch = "then" if decision["result"] else "else"
+        return [(branch, config[branch])]
+
+    def check(self, config: dict[str, Any], names: set[str]) -> list[Fault]:
+        return condition_faults(config["if"], names, "if") if isinstance(config.get("if"), str | bool) else []
