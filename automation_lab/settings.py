@@ -136,7 +136,6 @@ TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-gb"
 USE_I18N = False
 STATIC_URL = "/static/"
-STATIC_ROOT = DATA_DIR / "static"
 WHITENOISE_USE_FINDERS = True
 MIGRATION_MODULES = {"knox": None}  # only our token model has a table; knox would create its own beside it
 
@@ -226,7 +225,10 @@ UNFOLD = {
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "SHOW_BACK_BUTTON": True,
-    "COMMAND": {"search_models": True, "show_history": True},
+    "DASHBOARD_CALLBACK": "automation_lab.admin_site.dashboard",
+    "GLOBAL_CALLBACK": "automation_lab.admin_site.context",
+    "COMMAND": {"search_callback": "automation_lab.admin_site.search", "show_history": True},
     "SIDEBAR": {"show_search": True, "navigation": "automation_lab.admin_site.navigation"},
     "STYLES": [lambda request: static("automation_lab/console.css")],
+    "SCRIPTS": [lambda request: static("automation_lab/console.js")],
 }

@@ -1,0 +1,139 @@
+"""The senders in the console: who may send, how it is checked, and a command to try it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+from django.utils.timesince import timesince
+from unfold.contrib.filters.admin import BooleanRadioFilter
+from unfold.decorators import display
+from unfold.widgets import UnfoldAdminSelectWidget
+
+from automation_lab.core import display as show
+from automation_lab.core.admin import Panel, ServiceAdmin, panel_of, section, when_column
+from automation_lab.core.console_forms import ServiceForm, WriteOnlyField, choices_of, required_on_add
+from inbox import services
+from inbox.models import Source, Webhook
+from inbox.presets import PRESETS
+
+PANEL_ROWS = 20
+
+
+def receiving_url(source: Source) -> str:
+    return f"{source.console_origin}/v1/webhooks/inbox/{source.name}"
+
+
+class SourceForm(ServiceForm):
+    scheme = forms.ChoiceField(choices=choices_of(list(PRESETS)), widget=UnfoldAdminSelectWidget)
+    new_secret = WriteOnlyField(label="Secret", required=False, help_text="What the sender signs with.")
+
+    class Meta:
+        model = Source
+        exclude: list[str] = ["secrets"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "new_secret" in self.fields and not self.instance._state.adding:
+            required_on_add(self, "new_secret", describe_secrets)
+            self.fields["new_secret"].label = "New secret"
+
+    def clean_new_secret(self) -> str:
+        return self.cleaned_data["new_secret"] or ""
+
+
+def describe_secrets(source: Source) -> str:
+    if not source.secrets:
+        return "No secret is set."
+    endings = ", ".join(f"ends …{secret['last4']}" if secret.get("last4") else "hidden" for secret in source.secrets)
+    return f"Set ({endings}), source changed {timesince(source.updated_at)} ago; a new one replaces it."
+
+
+@admin.register(Source)
+class SourceAdmin(ServiceAdmin):
+    form = SourceForm
+    list_display = ["name", "enabled", "show_scheme", "show_secrets", "rate_limit", "show_last_received", "description"]
+    list_filter = [("enabled", BooleanRadioFilter)]
+    search_fields = ["name", "description"]
+    date_hierarchy = "created_at"
+    fieldsets = [
+        section(None, "name description enabled show_address"),
+        section("Who may send", "scheme new_secret show_secrets scheme_settings open_confirmed"),
+        section("Limits", "rate_limit max_body_bytes allowed_methods dedupe retention"),
+        section("Answer", "response"),
+        section("Try it", "show_try"),
+        section("History", "show_created_at show_updated_at", collapsed=True),
+    ]
+
+    show_created_at = when_column("created_at")
+    show_updated_at = when_column("updated_at")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Source]:
+        latest = Webhook.objects.filter(source=OuterRef("name")).order_by("-id").values("received_at")[:1]
+        return super().get_queryset(request).annotate(last_received_at=Subquery(latest))
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """Addresses and webhooks hold the name, and the secrets are bound to it."""
+        return [*super().get_readonly_fields(request, obj), *(["name"] if obj else [])]
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        return self.fieldsets if obj else self.fieldsets[:4]
+
+    @display(description="Scheme", ordering="scheme")
+    def show_scheme(self, source: Source) -> SafeString:
+        return show.label("open", "warn") if source.is_open else show.label(source.scheme, "quiet")
+
+    @display(description="Secrets")
+    def show_secrets(self, source: Source) -> Any:
+        if not source.secrets:
+            return show.EMPTY
+        return ", ".join(f"…{secret['last4']}" if secret.get("last4") else "set" for secret in source.secrets)
+
+    @display(description="Last webhook", ordering="last_received_at")
+    def show_last_received(self, source: Source) -> SafeString:
+        return show.when(source.last_received_at)
+
+    @display(description="Address")
+    def show_address(self, source: Source) -> SafeString:
+        return show.text_block(receiving_url(source)) if source.pk else show.EMPTY
+
+    @display(description="From a shell")
+    def show_try(self, source: Source) -> SafeString:
+        headers = [["Content-Type", "application/json"]]
+        return show.text_block(show.curl("POST", receiving_url(source), headers, '{"hello": "world"}'))
+
+    def create(self, request: HttpRequest, fields: dict[str, Any]) -> Source:
+        return services.create_source(**self._with_secrets(fields))
+
+    def update(self, request: HttpRequest, instance: Source, changes: dict[str, Any]) -> Source:
+        return services.update_source(source=instance, **self._with_secrets(changes))
+
+    def destroy(self, instance: Source) -> None:
+        services.delete_source(source=instance)
+
+    def _with_secrets(self, fields: dict[str, Any]) -> dict[str, Any]:
+        value = fields.pop("new_secret", "")
+        return {**fields, "secrets": [{"value": value}]} if value else fields
+
+    def get_panels(self, request: HttpRequest, instance: Source) -> list[Panel]:
+        return [
+            panel_of(
+                "Latest webhooks",
+                ["Webhook", "Status", "Event type", "Size", "From", "Received"],
+                Webhook.objects.filter(source=instance.name).without_bodies().order_by("-id"),
+                lambda webhook: [
+                    show.object_link("inbox.webhook", webhook.pk, f"#{webhook.pk}"),
+                    show.state(webhook.status),
+                    webhook.event_type or show.EMPTY,
+                    show.size(webhook.size_bytes),
+                    webhook.remote_addr or show.EMPTY,
+                    show.when(webhook.received_at),
+                ],
+                limit=PANEL_ROWS,
+                url=show.list_url("inbox.webhook", source=instance.name),
+            )
+        ]

@@ -1,0 +1,164 @@
+"""Secrets and notification channels in the console: what is secret goes in and never comes out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.timesince import timesince
+from unfold.contrib.filters.admin import BooleanRadioFilter, ChoicesDropdownFilter
+from unfold.decorators import display
+
+from automation_lab.core import crypto
+from automation_lab.core import display as show
+from automation_lab.core.admin import ServiceAdmin, section, text_column, when_column
+from automation_lab.core.console_forms import WriteOnlyField, required_on_add
+from tasks.models import NotificationChannel, Secret
+
+SHOWN_FROM_CHARACTERS = 12  # of a shorter secret, the last four characters would give away too much
+
+
+class SecretForm(forms.ModelForm):
+    value = WriteOnlyField(label="Value", max_length=16_384)
+
+    class Meta:
+        model = Secret
+        fields = ["name", "description", "allowed_hosts"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "value" in self.fields:
+            required_on_add(self, "value", describe_secret)
+
+
+def describe_secret(secret: Secret) -> str:
+    since = timesince(secret.rotated_at or secret.created_at)
+    return f"Set {since} ago{f', ends …{secret.last4}' if secret.last4 else ''}."
+
+
+@admin.register(Secret)
+class SecretAdmin(ServiceAdmin):
+    form = SecretForm
+    list_display = ["name", "show_value", "show_hosts", "description", "show_last_used_at", "show_rotated_at"]
+    search_fields = ["name", "description"]
+    date_hierarchy = "created_at"
+    list_defer = ["ciphertext"]
+    fieldsets = [section(None, "name description value allowed_hosts")]
+    state_fieldsets = [section("State", "show_last_used_at show_rotated_at show_created_at show_updated_at")]
+
+    show_last_used_at = when_column("last_used_at", ordering=True)
+    show_rotated_at = when_column("rotated_at", "Value set", ordering=True)
+    show_created_at = when_column("created_at")
+    show_updated_at = when_column("updated_at")
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        return [*self.fieldsets, *self.state_fieldsets] if obj else self.fieldsets
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """The stored value is bound to the name, which configurations hold."""
+        return [*super().get_readonly_fields(request, obj), *(["name"] if obj else [])]
+
+    @display(description="Value")
+    def show_value(self, secret: Secret) -> str:
+        return f"…{secret.last4}" if secret.last4 else "set"
+
+    @display(description="May be sent to")
+    def show_hosts(self, secret: Secret) -> Any:
+        return ", ".join(secret.allowed_hosts) or show.label("any host", "warn")
+
+    def create(self, request: HttpRequest, fields: dict[str, Any]) -> Secret:
+        secret = Secret(name=fields["name"])
+        return self._save(secret, fields)
+
+    def update(self, request: HttpRequest, instance: Secret, changes: dict[str, Any]) -> Secret:
+        return self._save(instance, changes)
+
+    def _save(self, secret: Secret, fields: dict[str, Any]) -> Secret:
+        for name in ("description", "allowed_hosts"):
+            setattr(secret, name, fields.get(name, getattr(secret, name)))
+        if value := fields.get("value"):
+            secret.ciphertext = crypto.encrypt(value, bind=f"secret:{secret.name}")
+            secret.last4 = value[-4:] if len(value) >= SHOWN_FROM_CHARACTERS else ""
+            secret.rotated_at = timezone.now()
+        secret.save()
+        return secret
+
+    def destroy(self, instance: Secret) -> None:
+        instance.delete()
+
+
+class ChannelForm(forms.ModelForm):
+    target = WriteOnlyField(label="Target", max_length=2048)
+
+    class Meta:
+        model = NotificationChannel
+        fields = ["name", "kind", "secret", "enabled", "throttle_seconds"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "target" in self.fields:
+            required_on_add(self, "target", lambda channel: f"Set: {channel.target_hint}.")
+            if self.fields["target"].required:
+                self.fields["target"].help_text = "An e-mail address, or the URL that the messages are sent to."
+
+
+@admin.register(NotificationChannel)
+class NotificationChannelAdmin(ServiceAdmin):
+    form = ChannelForm
+    list_display = ["name", "kind", "target_hint", "enabled", "show_last_sent_at", "show_health"]
+    list_filter = [("kind", ChoicesDropdownFilter), ("enabled", BooleanRadioFilter)]
+    search_fields = ["name"]
+    date_hierarchy = "created_at"
+    list_defer = ["target_ciphertext"]
+    list_select_related = ["secret"]
+    autocomplete_fields = ["secret"]
+    fieldsets = [section(None, "name kind target secret enabled throttle_seconds")]
+    state_fieldsets = [section("State", "show_last_sent_at show_last_error show_created_at show_updated_at")]
+
+    show_last_sent_at = when_column("last_sent_at")
+    show_last_error = text_column("last_error")
+    show_created_at = when_column("created_at")
+    show_updated_at = when_column("updated_at")
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        return [*self.fieldsets, *self.state_fieldsets] if obj else self.fieldsets
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """The stored target is bound to the name, which tasks and workflows hold."""
+        return [*super().get_readonly_fields(request, obj), *(["name"] if obj else [])]
+
+    @display(description="Health")
+    def show_health(self, channel: NotificationChannel) -> Any:
+        return show.label("last message failed", "bad") if channel.last_error else show.EMPTY
+
+    def create(self, request: HttpRequest, fields: dict[str, Any]) -> NotificationChannel:
+        return self._save(NotificationChannel(name=fields["name"]), fields)
+
+    def update(
+        self, request: HttpRequest, instance: NotificationChannel, changes: dict[str, Any]
+    ) -> NotificationChannel:
+        return self._save(instance, changes)
+
+    def _save(self, channel: NotificationChannel, fields: dict[str, Any]) -> NotificationChannel:
+        for name in ("kind", "secret", "enabled", "throttle_seconds"):
+            setattr(channel, name, fields.get(name, getattr(channel, name)))
+        if target := fields.get("target"):
+            channel.target_ciphertext = crypto.encrypt(target, bind=f"channel:{channel.name}")
+            channel.target_hint = hint_of(target)
+        channel.save()
+        return channel
+
+    def destroy(self, instance: NotificationChannel) -> None:
+        instance.delete()
+
+
+def hint_of(target: str) -> str:
+    """The host of a URL or the domain of an address: the rest of either may be a secret."""
+    if "://" in target:
+        scheme, _, rest = target.partition("://")
+        host = rest.split("/")[0].rpartition("@")[2]
+        return f"{scheme}://{host}/…"[:100]
+    return f"…@{target.rpartition('@')[2]}"[:100] if "@" in target else "set"

@@ -1,0 +1,308 @@
+"""Workflows, their versions, runs and steps in the console, and the templates and schemas that steps name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.http import HttpRequest, HttpResponse
+from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import BooleanRadioFilter, ChoicesDropdownFilter
+from unfold.decorators import action, display
+from unfold.enums import ActionVariant
+
+from automation_lab.core import display as show
+from automation_lab.core.admin import (
+    LabModelAdmin,
+    Panel,
+    ReadOnlyAdmin,
+    ServiceAdmin,
+    confirmation,
+    id_column,
+    json_column,
+    panel_of,
+    section,
+    when_column,
+)
+from automation_lab.core.console_forms import (
+    InputDialogForm,
+    JSONObjectField,
+    JSONTextField,
+    ServiceForm,
+    TimeRangeFilter,
+)
+from workflows import execution_admin, services  # noqa: F401 - the first registers the runs
+from workflows.models import MessageTemplate, NamedSchema, Workflow, WorkflowExecution, WorkflowVersion
+
+PANEL_ROWS = 20
+
+
+class WorkflowForm(ServiceForm):
+    trigger_config = JSONObjectField(required=False, help_text='Such as {"source": "github", "event_type": "push"}.')
+    steps = JSONTextField(help_text='A list such as [{"type": "api_call", "config": {"url": "https://…"}}].')
+    variables = JSONObjectField(required=False, help_text="Defaults that steps read as vars.NAME.")
+    retry_policy = JSONObjectField(required=False, help_text='Such as {"max_attempts": 3}. Empty: one attempt.')
+    notify = JSONObjectField(required=False, help_text="{failure, recovery, skipped, paused: [channel names]}")
+
+    class Meta:
+        model = Workflow
+        fields = sorted(services.EDITABLE)
+
+    def check(self) -> None:
+        services.check_workflow(self.instance)
+
+
+@admin.register(Workflow)
+class WorkflowAdmin(ServiceAdmin):
+    form = WorkflowForm
+    list_display = [
+        "name",
+        "enabled",
+        "show_trigger",
+        "show_step_count",
+        "show_last_status",
+        "show_last_run",
+        "show_next_run_at",
+        "show_results",
+        "version",
+    ]
+    list_filter = [
+        ("enabled", BooleanRadioFilter),
+        ("trigger_type", ChoicesDropdownFilter),
+        ("created_at", TimeRangeFilter),
+    ]
+    list_defer = ["variables", "retry_policy", "notify"]
+    search_fields = ["name", "description"]
+    date_hierarchy = "created_at"
+    ordering = ["name", "id"]
+    actions = ["enable_selected", "disable_selected", "delete_selected"]
+    actions_detail = ["run_now", "enable", "disable"]
+    readonly_fields = ["version"]
+    fieldsets = [
+        section(None, "name description enabled"),
+        section("Trigger", "trigger_type trigger_config concurrency"),
+        section("Steps", "steps variables"),
+        section("Limits and notices", "timeout_seconds retry_policy notify"),
+    ]
+    state_fieldsets = [section("State", "show_results show_next_run_at version show_created_at show_updated_at")]
+
+    show_next_run_at = when_column("next_run_at", ordering=True)
+    show_created_at = when_column("created_at")
+    show_updated_at = when_column("updated_at")
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        return [*self.fieldsets, *self.state_fieldsets] if obj else self.fieldsets
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Workflow]:
+        latest = WorkflowExecution.objects.filter(workflow=OuterRef("pk")).order_by("-id")
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(
+                last_status=Subquery(latest.values("status")[:1]), last_run_at=Subquery(latest.values("created_at")[:1])
+            )
+        )
+
+    @display(description="Trigger", ordering="trigger_type")
+    def show_trigger(self, workflow: Workflow) -> SafeString:
+        config = workflow.trigger_config if isinstance(workflow.trigger_config, dict) else {}
+        about = " ".join(
+            str(config[key]) for key in ("source", "event_type", "schedule", "event", "name") if config.get(key)
+        )
+        return show.joined([show.label(workflow.trigger_type, "quiet"), show.muted(show.shortened(about, 40))])
+
+    @display(description="Steps")
+    def show_step_count(self, workflow: Workflow) -> int:
+        return len(workflow.steps) if isinstance(workflow.steps, list) else 0
+
+    @display(description="Last result")
+    def show_last_status(self, workflow: Workflow) -> SafeString:
+        return show.state(workflow.last_status or "")
+
+    @display(description="Last run", ordering="last_run_at")
+    def show_last_run(self, workflow: Workflow) -> SafeString:
+        return show.when(workflow.last_run_at)
+
+    @display(description="Runs", ordering="failure_count")
+    def show_results(self, workflow: Workflow) -> SafeString:
+        return show.results(workflow.success_count, workflow.failure_count)
+
+    def has_run_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.allows(request, "workflows.add_workflowexecution")
+
+    @action(
+        description="Run now",
+        url_path="run",
+        icon="play_arrow",
+        variant=ActionVariant.PRIMARY,
+        permissions=["run"],
+        dialog=confirmation(
+            "Run this workflow now", "The input is what steps read as trigger.data.", "Run", InputDialogForm
+        ),
+    )
+    def run_now(self, request: HttpRequest, form: InputDialogForm, object_id: str) -> HttpResponse:
+        def start(workflow: Workflow) -> str:
+            execution = services.start_execution(
+                workflow=workflow, trigger_source="manual", trigger_data=form.cleaned_data["input_data"]
+            )
+            return f"Run #{execution.pk} is queued."
+
+        return self.act(request, object_id, start)
+
+    @action(
+        description="Enable",
+        url_path="enable",
+        icon="play_circle",
+        permissions=["change"],
+        dialog=confirmation("Enable this workflow", "Its trigger starts runs again.", "Enable"),
+    )
+    def enable(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
+        return self.act(request, object_id, lambda workflow: self._switch(workflow, enabled=True))
+
+    @action(
+        description="Disable",
+        url_path="disable",
+        icon="pause",
+        permissions=["change"],
+        dialog=confirmation("Disable this workflow", "Its trigger starts nothing; runs go on to their end.", "Disable"),
+    )
+    def disable(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
+        return self.act(request, object_id, lambda workflow: self._switch(workflow, enabled=False))
+
+    @action(description="Enable selected workflows", permissions=["change"])
+    def enable_selected(self, request: HttpRequest, queryset: QuerySet[Workflow]) -> None:
+        self.act_on_all(request, queryset, lambda workflow: self._switch(workflow, enabled=True), "Enabled.")
+
+    @action(description="Disable selected workflows", permissions=["change"])
+    def disable_selected(self, request: HttpRequest, queryset: QuerySet[Workflow]) -> None:
+        self.act_on_all(request, queryset, lambda workflow: self._switch(workflow, enabled=False), "Disabled.")
+
+    def _switch(self, workflow: Workflow, *, enabled: bool) -> str:
+        services.update_workflow(workflow=workflow, changes={"enabled": enabled})
+        return "Enabled." if enabled else "Disabled."
+
+    def create(self, request: HttpRequest, fields: dict[str, Any]) -> Workflow:
+        return services.create_workflow(fields=fields, author=request.user.get_username())
+
+    def update(self, request: HttpRequest, instance: Workflow, changes: dict[str, Any]) -> Workflow:
+        return services.update_workflow(workflow=instance, changes=changes, author=request.user.get_username())
+
+    def destroy(self, instance: Workflow) -> None:
+        services.delete_workflow(workflow=instance)
+
+    def get_panels(self, request: HttpRequest, instance: Workflow) -> list[Panel]:
+        steps = instance.steps if isinstance(instance.steps, list) else []
+        return [
+            Panel(
+                "Outline", ["#", "Id", "Type", "Config"], [step_cells(n, step) for n, step in enumerate(steps, start=1)]
+            ),
+            self._latest_runs(instance),
+            self._versions(instance),
+        ]
+
+    def _latest_runs(self, workflow: Workflow) -> Panel:
+        return panel_of(
+            "Latest runs",
+            ["Run", "Status", "Trigger", "Steps", "Version", "Duration", "Created", "Error"],
+            workflow.executions.select_related("version").order_by("-id").defer("trigger_data", "variables"),
+            lambda run: [
+                show.object_link("workflows.workflowexecution", run.pk, f"#{run.pk}"),
+                show.state(run.status),
+                run.trigger_source,
+                f"{run.current_step} of {run.total_steps}",
+                run.version.number,
+                show.duration(run.duration_ms),
+                show.when(run.created_at),
+                show.shortened(run.error_message),
+            ],
+            limit=PANEL_ROWS,
+            url=show.list_url("workflows.workflowexecution", workflow__id__exact=workflow.pk),
+        )
+
+    def _versions(self, workflow: Workflow) -> Panel:
+        return panel_of(
+            "Versions",
+            ["Version", "Steps", "Saved by", "Saved"],
+            workflow.versions.order_by("-number"),
+            lambda version: [
+                show.object_link("workflows.workflowversion", version.pk, version.number),
+                len(version.steps),
+                version.created_by or show.EMPTY,
+                show.when(version.created_at),
+            ],
+            limit=PANEL_ROWS,
+            url=show.list_url("workflows.workflowversion", workflow__id__exact=workflow.pk),
+        )
+
+
+def step_cells(number: int, step: Any) -> list[Any]:
+    """A row of the outline; what is not a step is shown as it is."""
+    if not isinstance(step, dict):
+        return [number, show.EMPTY, show.EMPTY, show.shortened(str(step))]
+    return [
+        number,
+        step.get("id") or show.EMPTY,
+        show.label(str(step.get("type", "")), "quiet"),
+        show.folded("Config", show.json_view(step.get("config"))),
+    ]
+
+
+@admin.register(WorkflowVersion)
+class WorkflowVersionAdmin(ReadOnlyAdmin):
+    list_display = ["show_id", "show_workflow", "number", "trigger_type", "created_by", "show_created_at"]
+    list_display_links = ["show_id"]
+    list_select_related = ["workflow"]
+    list_defer = ["steps", "variables", "retry_policy", "trigger_config", "workflow__steps"]
+    search_exact = ["id", "sha256"]
+    ordering = ["-id"]
+    sortable_by: list[str] = []
+    fieldsets = [
+        section(
+            None, "show_workflow number trigger_type show_trigger_config timeout_seconds show_created_at created_by"
+        ),
+        section("Definition", "show_steps show_variables show_retry_policy sha256"),
+    ]
+
+    show_id = id_column
+    show_steps = json_column("steps")
+    show_variables = json_column("variables")
+    show_retry_policy = json_column("retry_policy")
+    show_trigger_config = json_column("trigger_config")
+    show_created_at = when_column("created_at", "Saved")
+
+    @display(description="Workflow")
+    def show_workflow(self, version: WorkflowVersion) -> SafeString:
+        return show.object_link("workflows.workflow", version.workflow_id, version.workflow.name)
+
+
+@admin.register(MessageTemplate)
+class MessageTemplateAdmin(LabModelAdmin):
+    list_display = ["name", "subject", "to", "show_updated_at"]
+    list_defer = ["text", "html"]
+    search_fields = ["name", "subject"]
+    date_hierarchy = "created_at"
+    fieldsets = [section(None, "name to subject text html")]
+
+    show_updated_at = when_column("updated_at", "Changed", ordering=True)
+
+
+class NamedSchemaForm(forms.ModelForm):
+    schema = JSONTextField(help_text="A JSON Schema, draft 2020-12.")
+
+    class Meta:
+        model = NamedSchema
+        fields = ["name", "description", "schema"]
+
+
+@admin.register(NamedSchema)
+class NamedSchemaAdmin(LabModelAdmin):
+    form = NamedSchemaForm
+    list_display = ["name", "description", "show_updated_at"]
+    list_defer = ["schema"]
+    search_fields = ["name", "description"]
+    date_hierarchy = "created_at"
+    fieldsets = [section(None, "name description schema")]
+
+    show_updated_at = when_column("updated_at", "Changed", ordering=True)

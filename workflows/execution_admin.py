@@ -1,0 +1,351 @@
+"""Runs of workflows in the console: what each step got and gave, how long it took, what it logged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter
+from unfold.decorators import action, display
+from unfold.enums import ActionVariant
+
+from automation_lab.core import display as show
+from automation_lab.core.admin import (
+    Panel,
+    ReadOnlyAdmin,
+    confirmation,
+    duration_column,
+    id_column,
+    json_column,
+    panel_of,
+    section,
+    state_column,
+    text_column,
+    trace_column,
+    when_column,
+)
+from automation_lab.core.console_forms import TimeRangeFilter
+from workflows import services
+from workflows.models import StepAttempt, StepExecution, WaitToken, WorkflowExecution, WorkflowLog
+
+STEP_ROWS = 200
+LOG_LINES = 200
+PANEL_ROWS = 20
+
+
+@admin.register(WorkflowExecution)
+class WorkflowExecutionAdmin(ReadOnlyAdmin):
+    list_display = [
+        "show_id",
+        "show_status",
+        "show_workflow",
+        "show_trigger",
+        "show_progress",
+        "show_duration",
+        "show_created_at",
+        "show_error_start",
+    ]
+    list_display_links = ["show_id"]
+    list_filter = [
+        ("status", ChoicesDropdownFilter),
+        ("waiting_for", ChoicesDropdownFilter),
+        ("workflow", AutocompleteSelectFilter),
+        ("created_at", TimeRangeFilter),
+    ]
+    list_select_related = ["workflow", "version"]
+    list_defer = ["trigger_data", "variables", "workflow__steps", "workflow__variables", "version__steps"]
+    search_exact = ["id", "correlation_id"]
+    search_help_text = "A run's id or correlation id, whole"
+    date_hierarchy = "created_at"
+    sortable_by: list[str] = []
+    actions = ["cancel_selected"]
+    actions_detail = ["cancel"]
+    fieldsets = [
+        section(
+            None,
+            "show_status show_waiting_for show_workflow show_version show_trigger show_webhook show_progress show_error "
+            "show_parent show_resumed_from show_trace idempotency_key",
+        ),
+        section("Data", "show_trigger_data show_variables"),
+        section(
+            "Timing",
+            "show_created_at show_due_at show_started_at show_finished_at show_duration show_cancel_requested_at "
+            "show_deadline_at",
+        ),
+        section("Engine", "attempt worker epoch job_id priority depth dedupe_key", collapsed=True),
+    ]
+
+    show_id = id_column
+    show_status = state_column()
+    show_waiting_for = state_column("waiting_for", "Waiting for")
+    show_duration = duration_column()
+    show_trigger_data = json_column("trigger_data")
+    show_variables = json_column("variables")
+    show_error = text_column("error_message", "Error")
+    show_created_at = when_column("created_at")
+    show_due_at = when_column("due_at")
+    show_started_at = when_column("started_at")
+    show_finished_at = when_column("finished_at")
+    show_cancel_requested_at = when_column("cancel_requested_at")
+    show_deadline_at = when_column("deadline_at")
+    show_trace = trace_column
+
+    @display(description="Workflow")
+    def show_workflow(self, run: WorkflowExecution) -> SafeString:
+        return show.object_link("workflows.workflow", run.workflow_id, run.workflow.name)
+
+    @display(description="Version")
+    def show_version(self, run: WorkflowExecution) -> SafeString:
+        return show.object_link("workflows.workflowversion", run.version_id, run.version.number)
+
+    @display(description="Trigger")
+    def show_trigger(self, run: WorkflowExecution) -> str:
+        return run.trigger_source
+
+    @display(description="Webhook")
+    def show_webhook(self, run: WorkflowExecution) -> SafeString:
+        return show.object_link("inbox.webhook", run.webhook_id, f"#{run.webhook_id}")
+
+    @display(description="Steps")
+    def show_progress(self, run: WorkflowExecution) -> Any:
+        done = f"{run.current_step} of {run.total_steps}"
+        return show.joined([done, show.label(f"waits: {run.waiting_for}", "warn")]) if run.waiting_for else done
+
+    @display(description="Called by")
+    def show_parent(self, run: WorkflowExecution) -> SafeString:
+        return show.object_link("workflows.workflowexecution", run.parent_id, f"#{run.parent_id}")
+
+    @display(description="Resumes")
+    def show_resumed_from(self, run: WorkflowExecution) -> SafeString:
+        return show.object_link("workflows.workflowexecution", run.resumed_from_id, f"#{run.resumed_from_id}")
+
+    @display(description="Error")
+    def show_error_start(self, run: WorkflowExecution) -> Any:
+        return show.shortened(run.error_message, 60)
+
+    def has_cancel_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.allows(request, "workflows.change_workflowexecution")
+
+    @action(
+        description="Cancel",
+        url_path="cancel",
+        icon="cancel",
+        variant=ActionVariant.DANGER,
+        permissions=["cancel"],
+        dialog=confirmation(
+            "Cancel this run", "The step that is under way is cut off; no other begins.", "Cancel the run"
+        ),
+    )
+    def cancel(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
+        def cancel(run: WorkflowExecution) -> str:
+            services.cancel_execution(execution=run)
+            return "Cancel requested."
+
+        return self.act(request, object_id, cancel)
+
+    @action(description="Cancel selected runs", permissions=["cancel"])
+    def cancel_selected(self, request: HttpRequest, queryset: QuerySet[WorkflowExecution]) -> None:
+        self.act_on_all(request, queryset, lambda run: services.cancel_execution(execution=run), "Cancel requested.")
+
+    def get_panels(self, request: HttpRequest, instance: WorkflowExecution) -> list[Panel]:
+        panels = [self._steps(instance), self._log(instance)]
+        children = self._children(instance)
+        return [*panels, children] if children.rows else panels
+
+    def _steps(self, run: WorkflowExecution) -> Panel:
+        return panel_of(
+            "Steps",
+            ["Step", "Type", "Status", "Attempt", "Duration", "Started", "Input", "Output", "Error"],
+            run.steps.order_by("position", "id"),
+            step_cells,
+            limit=STEP_ROWS,
+            url=show.list_url("workflows.stepexecution", execution__id__exact=run.pk),
+        )
+
+    def _log(self, run: WorkflowExecution) -> Panel:
+        return panel_of(
+            "Log",
+            ["When", "Level", "Step", "Text"],
+            run.log_lines.order_by("epoch", "seq"),
+            lambda line: [show.when(line.at), show.state(line.level), line.path, show.preformatted(line.text)],
+            limit=LOG_LINES,
+            url=show.list_url("workflows.workflowlog", execution__id__exact=run.pk),
+        )
+
+    def _children(self, run: WorkflowExecution) -> Panel:
+        return panel_of(
+            "Called workflows",
+            ["Run", "Status", "Workflow", "Duration"],
+            run.children.select_related("workflow").order_by("-id"),
+            lambda child: [
+                show.object_link("workflows.workflowexecution", child.pk, f"#{child.pk}"),
+                show.state(child.status),
+                child.workflow.name,
+                show.duration(child.duration_ms),
+            ],
+            limit=PANEL_ROWS,
+            url=show.list_url("workflows.workflowexecution", parent__id__exact=run.pk),
+        )
+
+
+def step_cells(step: StepExecution) -> list[Any]:
+    return [
+        show.object_link("workflows.stepexecution", step.pk, step.name or step.path),
+        step.type,
+        show.state(step.status),
+        step.attempt,
+        show.duration(step.duration_ms),
+        show.when(step.started_at),
+        *(
+            show.folded(word, show.json_view(value)) if value is not None else show.EMPTY
+            for word, value in data_of(step)
+        ),
+    ]
+
+
+def data_of(step: StepExecution) -> list[tuple[str, Any]]:
+    return [("Input", step.input), ("Output", step.output), ("Error", step.error)]
+
+
+@admin.register(StepExecution)
+class StepExecutionAdmin(ReadOnlyAdmin):
+    list_display = [
+        "show_id",
+        "show_status",
+        "show_execution",
+        "path",
+        "type",
+        "attempt",
+        "show_duration",
+        "show_started_at",
+    ]
+    list_display_links = ["show_id"]
+    list_filter = [("status", ChoicesDropdownFilter)]
+    list_defer = ["input", "output", "error"]
+    search_exact = ["id", "execution_id"]
+    search_help_text = "The id of a step or of a run"
+    ordering = ["-id"]
+    sortable_by: list[str] = []
+    fieldsets = [
+        section(None, "show_execution path name type show_status attempt generation interruptions idempotency_key"),
+        section("Data", "show_input show_output show_error"),
+        section("Timing", "show_scheduled_at show_next_attempt_at show_started_at show_finished_at show_duration"),
+    ]
+
+    show_id = id_column
+    show_status = state_column()
+    show_input = json_column("input")
+    show_output = json_column("output")
+    show_error = json_column("error")
+    show_duration = duration_column()
+    show_scheduled_at = when_column("scheduled_at")
+    show_next_attempt_at = when_column("next_attempt_at")
+    show_started_at = when_column("started_at")
+    show_finished_at = when_column("finished_at")
+
+    @display(description="Run")
+    def show_execution(self, step: StepExecution) -> SafeString:
+        return show.object_link("workflows.workflowexecution", step.execution_id, f"#{step.execution_id}")
+
+    def get_panels(self, request: HttpRequest, instance: StepExecution) -> list[Panel]:
+        return [
+            panel_of(
+                "Attempts",
+                ["#", "Status", "Error", "Duration", "Started", "Worker"],
+                instance.attempts.order_by("epoch", "id"),
+                lambda attempt: [
+                    attempt.number,
+                    show.state(attempt.status),
+                    show.folded("Error", show.json_view(attempt.error)) if attempt.error is not None else show.EMPTY,
+                    show.duration(attempt.duration_ms),
+                    show.when(attempt.started_at),
+                    attempt.worker,
+                ],
+                limit=PANEL_ROWS,
+                url=show.list_url("workflows.stepattempt", step__id__exact=instance.pk),
+            )
+        ]
+
+
+@admin.register(StepAttempt)
+class StepAttemptAdmin(ReadOnlyAdmin):
+    list_display = [
+        "show_id",
+        "show_status",
+        "show_step",
+        "number",
+        "epoch",
+        "worker",
+        "show_duration",
+        "show_started_at",
+    ]
+    list_display_links = ["show_id"]
+    list_filter = [("status", ChoicesDropdownFilter)]
+    list_defer = ["error"]
+    search_exact = ["step_id"]
+    search_help_text = "The id of a step"
+    ordering = ["-id"]
+    sortable_by: list[str] = []
+    fieldsets = [
+        section(None, "show_step show_status number epoch worker show_error"),
+        section("Timing", "show_started_at show_finished_at show_duration"),
+    ]
+
+    show_id = id_column
+    show_status = state_column()
+    show_error = json_column("error")
+    show_duration = duration_column()
+    show_started_at = when_column("started_at")
+    show_finished_at = when_column("finished_at")
+
+    @display(description="Step")
+    def show_step(self, attempt: StepAttempt) -> SafeString:
+        return show.object_link("workflows.stepexecution", attempt.step_id, f"#{attempt.step_id}")
+
+
+@admin.register(WorkflowLog)
+class WorkflowLogAdmin(ReadOnlyAdmin):
+    list_display = ["show_at", "show_level", "show_execution", "path", "show_text_start"]
+    list_filter = [("level", ChoicesDropdownFilter)]
+    search_exact = ["execution_id"]
+    search_help_text = "The id of a run"
+    ordering = ["-id"]
+    sortable_by: list[str] = []
+    fieldsets = [section(None, "show_execution path show_at show_level epoch seq show_text")]
+
+    show_at = when_column("at", "When")
+    show_level = state_column("level", "Level")
+    show_text = text_column("text")
+
+    @display(description="Run")
+    def show_execution(self, line: WorkflowLog) -> SafeString:
+        return show.object_link("workflows.workflowexecution", line.execution_id, f"#{line.execution_id}")
+
+    @display(description="Text")
+    def show_text_start(self, line: WorkflowLog) -> Any:
+        return show.shortened(line.text, 160)
+
+
+@admin.register(WaitToken)
+class WaitTokenAdmin(ReadOnlyAdmin):
+    """The links themselves are known to those who got them; here is whether they were used."""
+
+    list_display = ["show_id", "kind", "show_step", "show_expires_at", "show_used_at"]
+    list_display_links = ["show_id"]
+    list_filter = [("kind", ChoicesDropdownFilter)]
+    list_defer = ["token_hash"]
+    search_exact = ["id", "step_id"]
+    sortable_by: list[str] = []
+    fieldsets = [section(None, "kind show_step show_created_at show_expires_at show_used_at")]
+
+    show_id = id_column
+    show_created_at = when_column("created_at")
+    show_expires_at = when_column("expires_at")
+    show_used_at = when_column("used_at")
+
+    @display(description="Step")
+    def show_step(self, token: WaitToken) -> SafeString:
+        return show.object_link("workflows.stepexecution", token.step_id, f"#{token.step_id}")
