@@ -147,7 +147,7 @@ def _parameters(query: str) -> list[tuple[str, str]]:
 
 def _redacted_query(pairs: Pairs, suspicious: bool) -> list[list[str]]:
     if suspicious:
-        return redact_query(pairs)
+        return redact_query([(_masked(name, suspicious), value) for name, value in pairs])
     return [redact_query([pair])[0] if is_sensitive_key(pair[0]) else list(pair) for pair in pairs]
 
 

@@ -156,6 +156,8 @@ class LogWriter:
             rows, drops = self._build(batch)
             refused = self._store(rows, drops)
             if refused is None:
+                if batch.segment:
+                    batch.segment.close()
                 return False
         except Exception:
             logger.exception("A fault in the API log: %d rows are lost.", len(batch.taken))

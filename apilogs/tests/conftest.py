@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from django.contrib.auth import get_user_model
 from django.contrib.auth.models import User
 from django.test import Client
 from pytest_django import Settings
@@ -28,13 +27,8 @@ def log_rows(transactional_db: None, settings: Settings) -> Iterator[StoredRows]
 
 
 @pytest.fixture
-def superuser(db: None) -> User:
-    return get_user_model().objects.create_superuser("root", "root@example.com", "pw")
-
-
-@pytest.fixture
-def api(superuser: User) -> Client:
+def web(admin_user: User) -> Client:
     """Signed in; errors of views come back as answers, as a server gives them."""
     client = Client(raise_request_exception=False)
-    client.force_login(superuser, backend="django.contrib.auth.backends.ModelBackend")
+    client.force_login(admin_user, backend="django.contrib.auth.backends.ModelBackend")
     return client

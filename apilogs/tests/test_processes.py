@@ -1,0 +1,92 @@
+"""Nothing is lost when real servers end, under load: every answer that a client got has its row."""
+
+from __future__ import annotations
+
+import http.client
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from pytest_django import Settings
+
+from apilogs import services
+from apilogs.models import ApiLog
+from automation_lab.tests.servers import granian_server
+
+pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
+
+CONNECTIONS = 8
+SECONDS = 1.3  # the last flush was some tenths of a second ago
+
+
+class Load:
+    """Clients that ask as fast as they can until the server is gone; keeps the id of every whole answer."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.answered: list[str] = []
+        self._threads = [threading.Thread(target=self._ask) for _ in range(CONNECTIONS)]
+        for thread in self._threads:
+            thread.start()
+
+    def _ask(self) -> None:
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+            while True:
+                connection.request("GET", "/v1/nowhere")
+                response = connection.getresponse()
+                response.read()
+                self.answered.append(response.headers["X-Request-ID"])
+        except (OSError, http.client.HTTPException):
+            return
+
+    def wait(self) -> None:
+        for thread in self._threads:
+            thread.join(20)
+            assert not thread.is_alive()
+
+
+def stored_ids() -> set[str]:
+    return set(ApiLog.objects.values_list("correlation_id", flat=True))
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """The master and its workers at once, as the kernel does when memory runs out."""
+    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    for member in family:
+        member.kill()
+    psutil.wait_procs(family, timeout=10)
+
+
+@pytest.mark.parametrize("with_spool", [False, True])
+def test_sigterm_under_load_loses_no_row(with_spool: bool, tmp_path: Path) -> None:
+    spool = {"API_LOG_SPOOL": str(tmp_path / "spool")} if with_spool else {}
+    with granian_server(workers=2, **spool) as server:
+        load = Load(server.port)
+        time.sleep(SECONDS)
+
+        server.stop()
+        load.wait()
+
+    assert len(load.answered) > 100
+    assert set(load.answered) - stored_ids() == set()
+
+
+def test_kill_9_under_load_loses_only_requests_in_flight(settings: Settings, tmp_path: Path) -> None:
+    settings.API_LOG_SPOOL = str(tmp_path / "spool")
+    with granian_server(workers=2, API_LOG_SPOOL=settings.API_LOG_SPOOL) as server:
+        load = Load(server.port)
+        time.sleep(SECONDS)
+
+        kill(server.process)
+        load.wait()
+
+    missing = set(load.answered) - stored_ids()
+    loaded = services.load_spool()
+    assert 0 < len(missing) <= loaded, "the kill left nothing for the spool to save"
+    assert set(load.answered) - stored_ids() == set()
+    assert ApiLog.objects.count() == len(stored_ids()) <= len(load.answered) + CONNECTIONS
+    assert list((tmp_path / "spool").iterdir()) == []
