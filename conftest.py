@@ -27,7 +27,6 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         return  # pytest-xdist's workers use the server of the process that started them
     folder = settings.TEST_FOLDER
     folder.mkdir(exist_ok=True, mode=0o700)
-    settings.STATIC_ROOT.mkdir(exist_ok=True)  # whitenoise warns when it is missing
     session.config.stash[_server] = EmbeddedPostgres(folder, options=FAST, remove_at_end=folder)
     session.config.stash[_server].start()
 
