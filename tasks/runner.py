@@ -72,7 +72,7 @@ class TaskExecutable(Executable):
         call = CallContext(
             http=self.http,
             cancellation=claim.cancellation,
-            idempotency_key=f"task-{execution.pk}",
+            idempotency_key=execution.effect_key(),
             deadline_seconds=task.timeout_seconds,
             allowed_hosts=allowed_hosts(names),
         )

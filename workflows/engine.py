@@ -163,7 +163,7 @@ class Engine:
             status=Status.RUNNING,
             attempt=record.attempt + 1,
             input=storable(expressions.redact(config)),
-            idempotency_key=record.idempotency_key or self._idempotency_key(record),
+            idempotency_key=record.idempotency_key or self.store.execution.effect_key(record.path, record.generation),
             next_attempt_at=None,
         )
         if not step_type.has_effect:
@@ -306,9 +306,6 @@ class Engine:
         """The step's own policy is merged over the workflow's; types that do not retry have one attempt unless it says more."""
         base = retry.normalise(self.policy) if step_type.retries else NO_RETRY
         return retry.normalise(step.get("retry") or {}, base=base)
-
-    def _idempotency_key(self, record: StepExecution) -> str:
-        return f"run-{self.store.execution.pk}-{record.generation}-{record.path}"[:64]
 
     def _retry_if(self, source: str, error: RunError, record: StepExecution) -> bool:
         names = {"error": self._error(error, record, retryable=True), "attempt": record.attempt}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TypeVar
 
 from django.db import models
@@ -42,6 +43,14 @@ class Execution(TimeStampedModel):
 
     class Meta:
         abstract = True
+
+    def effect_key(self, *parts: str | int) -> str:
+        """The `Idempotency-Key` of an effect of this execution: the same over its attempts, and of no other lab.
+
+        Ids begin at 1 in every database, so the instant of creation is part of it.
+        """
+        text = "|".join([self._meta.label_lower, str(self.pk), self.created_at.isoformat(), *map(str, parts)])
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     @property
     def is_finished(self) -> bool:

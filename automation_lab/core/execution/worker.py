@@ -53,6 +53,7 @@ class WorkerProcess:
         return self.exit_code
 
     async def _main(self) -> None:
+        app.perform_import_paths()
         self._stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.set_default_executor(ThreadPoolExecutor(self.concurrency + 4, thread_name_prefix="execution"))
