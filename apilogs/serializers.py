@@ -81,12 +81,12 @@ class PointSerializer(FiguresSerializer):
 class SummarySerializer(FiguresSerializer):
     since = serializers.DateTimeField(help_text="From hourly figures: the full hour before the instant asked for.")
     until = serializers.DateTimeField()
-    source = serializers.ChoiceField(
+    read_from = serializers.ChoiceField(
         choices=["rows", "hours"],
-        help_text="Windows of more than 25 hours are read from hourly figures: a minute old at most, percentiles within 5.2 %.",
+        help_text="Beyond 25 hours: from hourly figures, a minute old at most, with percentiles within 5.2 %.",
     )
     by_route = RouteFiguresSerializer(many=True, help_text=f"The {MOST_ROUTES} busiest.")
-    by_status = StatusCountSerializer(many=True, help_text="Empty when the source is hours.")
+    by_status = StatusCountSerializer(many=True, help_text="Empty when read from hours.")
     per_hour = PointSerializer(many=True, help_text=f"Empty when there are more than {MOST_POINTS} hours.")
     dropped_count = serializers.IntegerField(help_text="Requests of this window that the log had to drop.")
 
@@ -94,7 +94,7 @@ class SummarySerializer(FiguresSerializer):
 class TimeseriesSerializer(serializers.Serializer[Any]):
     since = serializers.DateTimeField()
     until = serializers.DateTimeField()
-    source = serializers.ChoiceField(choices=["rows", "hours"])
+    read_from = serializers.ChoiceField(choices=["rows", "hours"])
     bucket = serializers.ChoiceField(choices=list(STEPS))
     points = PointSerializer(many=True)
 

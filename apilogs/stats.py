@@ -6,7 +6,7 @@ Percentiles: from rows, the observed duration of the nearest rank; from hours, t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -83,7 +83,7 @@ def summary(selection: Selection) -> dict[str, Any]:
         return {
             "since": _start(selection),
             "until": selection.until,
-            "source": "rows" if selection.uses_rows else "hours",
+            "read_from": "rows" if selection.uses_rows else "hours",
             **(total[0][1] if total else _figures({})),
             "by_route": [{"route": route, **figures} for route, figures in _busiest(_figures_by(selection, "route"))],
             "by_status": _by_status(selection),
@@ -105,7 +105,7 @@ def timeseries(selection: Selection, step: str) -> dict[str, Any]:
         return {
             "since": _start(selection),
             "until": selection.until,
-            "source": "rows" if selection.uses_rows else "hours",
+            "read_from": "rows" if selection.uses_rows else "hours",
             "bucket": step,
             "points": _series(selection, step),
         }
@@ -120,7 +120,7 @@ def _busiest(groups: list[tuple[Any, dict[str, Any]]]) -> list[tuple[Any, dict[s
     return sorted(groups, key=lambda group: (-group[1]["count"], group[0]))[:MOST_ROUTES]
 
 
-def _by_status(selection: Selection) -> list[dict[str, int]]:
+def _by_status(selection: Selection) -> list[Mapping[str, Any]]:
     """Known for each status code as long as there are rows; the hourly figures know the classes only."""
     if not selection.uses_rows:
         return []
@@ -192,7 +192,7 @@ def _figures(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _from_rows(selection: Selection, group: str) -> QuerySet[Any, dict[str, Any]]:
+def _from_rows(selection: Selection, group: str) -> Iterable[Mapping[str, Any]]:
     keys = {"all": Value(""), "route": F("route")}
     key = keys.get(group) or Trunc("created_at", group, tzinfo=UTC)
     classes = {
@@ -211,7 +211,7 @@ def _from_rows(selection: Selection, group: str) -> QuerySet[Any, dict[str, Any]
     )
 
 
-def _from_hours(selection: Selection, group: str) -> list[dict[str, Any]]:
+def _from_hours(selection: Selection, group: str) -> Iterable[Mapping[str, Any]]:
     keys = {"all": Value(""), "route": F("route"), "hour": F("hour")}
     key = keys.get(group) or Trunc("hour", group, tzinfo=UTC)
     classes = {f"class_{status}": Sum("count", filter=Q(status_class=status)) for status in STATUS_CLASSES}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from django.db.models import QuerySet
 from django.http import StreamingHttpResponse
@@ -82,7 +82,7 @@ class ApiLogViewSet(DestroyMixin, mixins.ListModelMixin, mixins.RetrieveModelMix
         ordering = request.query_params.get("ordering") or "-created_at"
         if ordering not in EXPORT_ORDERINGS:
             raise Invalid(f"The export takes ordering={' or '.join(EXPORT_ORDERINGS)}.", field="ordering")
-        renderer = request.accepted_renderer
+        renderer = cast(export.ExportRenderer, request.accepted_renderer)
         logs = export.pages(self.filter_queryset(self.get_queryset()), newest_first=ordering == "-created_at")
         return StreamingHttpResponse(
             renderer.write(logs),

@@ -83,7 +83,7 @@ def test_the_summary_of_a_day_is_exact(logs: list[ApiLog]) -> None:
     found = stats.summary(Selection(since=NOW - DAY, until=NOW))
 
     day = since(logs, NOW - DAY)
-    assert found["source"] == "rows"
+    assert found["read_from"] == "rows"
     check(found, day)
     by_route = grouped(day, lambda log: log.route)
     assert {group["route"] for group in found["by_route"]} == set(by_route)
@@ -103,7 +103,7 @@ def test_a_longer_summary_comes_from_the_hours_with_percentiles_within_half_a_bu
     found = stats.summary(Selection(since=start, until=NOW))
 
     window = since(logs, services.floor_hour(start))
-    assert (found["source"], found["since"]) == ("hours", services.floor_hour(start))
+    assert (found["read_from"], found["since"]) == ("hours", services.floor_hour(start))
     check(found, window, tolerance=BUCKET)
     by_route = grouped(window, lambda log: log.route)
     for group in found["by_route"]:
@@ -129,7 +129,7 @@ def test_filters_narrow_the_figures(
     found = stats.summary(selection)
 
     window = since(logs, selection.since)
-    check(found, filter(matches, window), tolerance=EXACT if found["source"] == "rows" else BUCKET)
+    check(found, filter(matches, window), tolerance=EXACT if found["read_from"] == "rows" else BUCKET)
 
 
 @pytest.mark.parametrize(("step", "days"), [("minute", 1), ("hour", 1), ("hour", 3), ("day", 3)])
@@ -145,7 +145,7 @@ def test_a_series_has_a_point_for_every_step_and_adds_up(step: str, days: int, l
             inside = [
                 log for log in since(logs, start) if point["at"] <= log.created_at < point["at"] + stats.STEPS[step]
             ]
-            check(point, inside, tolerance=EXACT if found["source"] == "rows" else BUCKET)
+            check(point, inside, tolerance=EXACT if found["read_from"] == "rows" else BUCKET)
 
 
 def test_without_requests_there_are_zeros_and_no_durations() -> None:

@@ -155,7 +155,7 @@ def test_the_summary_covers_the_last_24_hours_by_default(api: APIClient) -> None
 
     summary = api.get("/v1/api-logs/stats/summary").json()
 
-    assert (summary["count"], summary["source"]) == (1, "rows")
+    assert (summary["count"], summary["read_from"]) == (1, "rows")
     assert sum(point["count"] for point in summary["per_hour"]) == 1
 
 
