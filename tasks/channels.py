@@ -1,0 +1,106 @@
+"""Notification channels: where messages about failures go. The target is encrypted, as its URL is often a credential."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email, validate_slug
+from django.db import transaction
+from django.views.decorators.debug import sensitive_variables
+
+from automation_lab.core import crypto
+from automation_lab.core.exceptions import Invalid
+from tasks.models import NotificationChannel
+
+Kind = NotificationChannel.Kind
+MAX_TARGET_LENGTH = 2048
+CHANGEABLE = ("enabled", "secret", "throttle_seconds")
+
+
+def bind_of(name: str) -> str:
+    """What the ciphertext is bound to, so that it cannot be moved to another row."""
+    return f"channel:{name}"
+
+
+@sensitive_variables("target")
+@transaction.atomic
+def create_channel(*, name: str, kind: str, target: str, **fields: Any) -> NotificationChannel:
+    """`fields`: enabled, secret, throttle_seconds. Raises Invalid."""
+    try:
+        validate_slug(name)
+    except ValidationError as exc:
+        raise Invalid("A name has letters, digits, - and _ only.", field="name") from exc
+    channel = NotificationChannel(name=name, kind=kind)
+    _change(channel, target=target, fields=fields)
+    channel.save(force_insert=True)
+    return channel
+
+
+@sensitive_variables("target")
+@transaction.atomic
+def update_channel(
+    *, channel: NotificationChannel, kind: str | None = None, target: str | None = None, **fields: Any
+) -> NotificationChannel:
+    """Change the given parts. Another kind needs its target again, as the old one would not fit. Raises Invalid."""
+    channel = NotificationChannel.objects.select_for_update().get(pk=channel.pk)
+    if kind is not None and kind != channel.kind:
+        if target is None:
+            raise Invalid("Another kind needs its target.", field="target", code="required")
+        channel.kind = kind
+    _change(channel, target=target, fields=fields)
+    channel.save()
+    return channel
+
+
+@sensitive_variables("target")
+def _change(channel: NotificationChannel, *, target: str | None, fields: dict[str, Any]) -> None:
+    for name in CHANGEABLE:
+        if name in fields:
+            setattr(channel, name, fields[name])
+    if channel.secret and channel.kind != Kind.WEBHOOK:
+        raise Invalid("Only channels of kind webhook sign their messages with a secret.", field="secret")
+    if target is not None:
+        target = clean_target(channel.kind, target)
+        channel.target_ciphertext = crypto.encrypt(target, bind=bind_of(channel.name))
+        channel.target_hint = hint_of(channel.kind, target)
+        channel.last_error = ""
+
+
+@sensitive_variables()
+def clean_target(kind: str, target: str) -> str:
+    """An address for e-mail, an http(s) URL for everything else. Raises Invalid without repeating it."""
+    target = target.strip()
+    if len(target) > MAX_TARGET_LENGTH:
+        raise Invalid(f"A target has at most {MAX_TARGET_LENGTH} characters.", field="target")
+    if kind == Kind.EMAIL:
+        try:
+            validate_email(target)
+        except ValidationError:
+            raise Invalid("The target of an e-mail channel is one address.", field="target") from None
+    elif not _is_url(target):
+        raise Invalid(f"The target of a {kind} channel is a https:// or http:// URL.", field="target")
+    return target
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0 and text.isprintable()
+    except ValueError:
+        return False
+
+
+def hint_of(kind: str, target: str) -> str:
+    """What may be shown: the domain of an address, the host of a URL. The rest of either may be a secret."""
+    if kind == Kind.EMAIL:
+        return f"…@{target.rpartition('@')[2]}"[:100]
+    parts = urlsplit(target)
+    return f"{parts.scheme}://{parts.hostname}/…"[:100]
+
+
+@sensitive_variables()
+def target_of(channel: NotificationChannel) -> str:
+    """The plain target, for the one who sends. Raises crypto.DecryptionError."""
+    return crypto.decrypt(channel.target_ciphertext, bind=bind_of(channel.name))
