@@ -206,6 +206,14 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": "/v1",
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums"],
+    "ENUM_NAME_OVERRIDES": {
+        "WebhookStatus": "inbox.models.Webhook.Status",
+        "TaskExecutionStatus": "tasks.models.TaskExecution.Status",
+        "AttemptStatus": "tasks.models.TaskAttempt.Status",
+        "WorkflowExecutionStatus": "workflows.models.WorkflowExecution.Status",
+        "StepStatus": "workflows.models.StepExecution.Status",
+        "ChannelKind": "tasks.models.NotificationChannel.Kind",
+    },
 }
 
 # --- engine, mail, live -----------------------------------------------------------------------------------------------

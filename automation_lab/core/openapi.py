@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from drf_spectacular.contrib.django_filters import DjangoFilterExtension
@@ -38,6 +39,12 @@ class LabAutoSchema(AutoSchema):
                     responses[status] = self._problem_response(status)
             operation["responses"] = dict(sorted(responses.items()))
         return operation
+
+    def get_operation_id(self) -> str:
+        """A list below one object (`/tasks/{task_id}/executions`) would share its name with the list of all."""
+        name = super().get_operation_id()
+        owner = re.search(r"{(\w+)_id}/", self.path)
+        return f"{name}_of_{owner[1]}" if owner else name
 
     def _problem_statuses(self, has_body: bool) -> list[str]:
         statuses = ["400", "401", "403", "405", "406", "503"]
