@@ -18,6 +18,7 @@ from automation_lab.core.safe_json import parse_webhook_body
 from inbox import presets, sources
 from inbox.incoming import IncomingRequest, clean_text, limit_headers
 from inbox.models import Source, Webhook
+from inbox.secrets import secret_binding
 from inbox.signals import webhook_received
 from inbox.verification import verify
 
@@ -31,7 +32,7 @@ SHOWN_FROM_CHARACTERS = 12  # of a shorter secret, the last four characters woul
 _DATABASE_GIVES = ("id", "received_at")
 _FIELDS = [field for field in Webhook._meta.concrete_fields if field.name not in _DATABASE_GIVES]
 _INSERT = f"""
-    INSERT INTO {Webhook._meta.db_table} ({", ".join(field.column for field in _FIELDS)})
+    INSERT INTO {Webhook._meta.db_table} ({", ".join(str(field.column) for field in _FIELDS)})
     VALUES ({", ".join("%s" for _ in _FIELDS)})
     ON CONFLICT DO NOTHING
     RETURNING id, received_at
@@ -119,7 +120,8 @@ def _link_to_first(webhook: Webhook) -> None:
     holders = Webhook.objects.holding(source=webhook.source, delivery_id=webhook.delivery_id)
     first_id = holders.values_list("pk", flat=True).first()
     # The update also keeps the first where it is until this transaction ends.
-    if holders.filter(pk=first_id).update(duplicate_count=F("duplicate_count") + 1, updated_at=timezone.now()):
+    again = {"duplicate_count": F("duplicate_count") + 1, "updated_at": timezone.now()}
+    if first_id is not None and holders.filter(pk=first_id).update(**again):
         webhook.is_duplicate, webhook.duplicate_of_id = True, first_id
 
 
@@ -257,7 +259,7 @@ def _encrypt_secret(source: Source, secret: SecretInput) -> dict[str, Any]:
     if starts_at and expires_at and expires_at <= starts_at:
         raise Invalid("A secret expires after it starts.", field="secrets")
     return {
-        "ciphertext": encrypt(value, bind=f"source:{source.name}"),
+        "ciphertext": encrypt(value, bind=secret_binding(source.name)),
         "starts_at": starts_at and starts_at.isoformat(),
         "expires_at": expires_at and expires_at.isoformat(),
         "last4": value[-4:] if len(value) >= SHOWN_FROM_CHARACTERS else "",

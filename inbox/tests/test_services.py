@@ -12,6 +12,7 @@ from automation_lab.core.crypto import decrypt
 from automation_lab.core.exceptions import Conflict, Invalid
 from inbox import services, sources
 from inbox.models import Source, Webhook
+from inbox.secrets import live_values
 from inbox.signals import webhook_received
 from inbox.tests.factories import SourceFactory, WebhookFactory, incoming
 
@@ -282,6 +283,17 @@ def test_secrets_of_a_source_are_stored_encrypted():
     assert decrypt(first["ciphertext"], bind="source:github") == "a-long-signing-secret"
     assert (first["last4"], first["expires_at"], first["starts_at"]) == ("cret", expires_at.isoformat(), None)
     assert second["last4"] == ""
+
+
+@pytest.mark.django_db
+def test_secrets_of_sources_are_masked_wherever_they_turn_up():
+    source = services.create_source(
+        name="github", secrets=[{"value": "a-long-signing-secret"}, {"value": "another-one"}]
+    )
+    source.secrets[1]["ciphertext"] = "broken"
+    source.save()
+
+    assert live_values() == ["a-long-signing-secret"]
 
 
 @pytest.mark.django_db
