@@ -205,7 +205,10 @@ SPECTACULAR_SETTINGS = {
     "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": "/v1",
-    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums"],
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "inbox.openapi.describe_receiving",
+    ],
     "ENUM_NAME_OVERRIDES": {
         "WebhookStatus": "inbox.models.Webhook.Status",
         "TaskExecutionStatus": "tasks.models.TaskExecution.Status",
