@@ -34,8 +34,6 @@ def check_port(host: str, port: int, option: str) -> None:
     """Raises AddressProblem unless a server can be started there. granian would silently share a port with another one."""
     if not 1 <= port <= 65_535:
         raise AddressProblem(f"{option} {port} is no port: write a number from 1 to 65535.")
-    if _answers(reachable(host), port):
-        raise AddressProblem(f"Port {port} of {host} is in use already: choose another one with {option}.")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -43,6 +41,8 @@ def check_port(host: str, port: int, option: str) -> None:
             probe.bind(address)
     except OSError as exc:
         raise AddressProblem(_reason(exc, host, port, option)) from exc
+    if _answers(reachable(host), port):  # a server that lets others share its port
+        raise AddressProblem(_in_use(host, port, option))
 
 
 def _answers(host: str, port: int) -> bool:
@@ -55,7 +55,11 @@ def _answers(host: str, port: int) -> bool:
 
 def _reason(exc: OSError, host: str, port: int, option: str) -> str:
     if exc.errno == errno.EADDRINUSE:
-        return f"Port {port} of {host} is in use already: choose another one with {option}."
+        return _in_use(host, port, option)
     if exc.errno == errno.EACCES:
         return f"Port {port} may not be used by an ordinary user: choose one above 1023 with {option}."
     return f"{host} is no address of this machine: choose another one with --host, such as 127.0.0.1."
+
+
+def _in_use(host: str, port: int, option: str) -> str:
+    return f"Port {port} of {host} is in use already: choose another one with {option}."

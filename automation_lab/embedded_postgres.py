@@ -87,7 +87,8 @@ class EmbeddedPostgres:
                     self._use = self._open_lock("postgres-users.lock", fcntl.LOCK_SH)
                 started = self._launch_if_needed()
                 self._wait_until_ready()
-                self._create_database()
+                if started:
+                    self._create_database()
         except PermissionError as exc:
             raise EmbeddedPostgresError(
                 f"{exc.filename or self.data_dir} belongs to another user: start the lab as that user, "

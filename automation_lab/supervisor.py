@@ -123,7 +123,7 @@ class Supervisor:
         *,
         grace_seconds: float,
         database: EmbeddedPostgres | None = None,
-        ready_ports: Sequence[tuple[str, int]] = (),
+        ready_port: tuple[str, int] = ("", 0),
         ready_text: str = "",
     ) -> None:
         self._children = children
@@ -131,7 +131,7 @@ class Supervisor:
         self._grace = grace_seconds
         self._database = database
         self._keeper = DatabaseKeeper(database, output.say) if database else None
-        self._ready_ports = ready_ports
+        self._ready_port = ready_port
         self._ready_text = ready_text
         self._selector = selectors.DefaultSelector()
         self._stops = 0
@@ -174,7 +174,7 @@ class Supervisor:
         self._selector.register(child.process.stdout, selectors.EVENT_READ, child.name)
 
     def _announce(self) -> None:
-        if self._ready_text and all(_answers(host, port) for host, port in self._ready_ports):
+        if self._ready_text and _answers(*self._ready_port):
             self._output.plain(self._ready_text)
             self._ready_text = ""
 
@@ -231,7 +231,7 @@ def main() -> int:
             output,
             grace_seconds=options.grace,
             database=database,
-            ready_ports=[(options.reach, options.port), (options.reach, options.live_port)],
+            ready_port=(options.reach, options.port),
             ready_text=options.ready_text,
         ).run()
     finally:
