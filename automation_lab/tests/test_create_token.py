@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import io
+from datetime import timedelta
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from automation_lab.models import ApiToken
+
+pytestmark = pytest.mark.django_db
+
+
+def run(*arguments: str) -> tuple[str, str]:
+    out, err = io.StringIO(), io.StringIO()
+    call_command("create_token", *arguments, stdout=out, stderr=err)
+    return out.getvalue(), err.getvalue()
+
+
+def test_only_the_token_goes_to_standard_output_and_it_works(admin_user, anonymous_api):
+    out, err = run("deploy")
+
+    assert anonymous_api.get("/v1/tokens", HTTP_AUTHORIZATION=f"Bearer {out.strip()}").status_code == 200
+    assert "deploy" in err
+    assert out.strip() not in err
+
+
+def test_user_scopes_and_lifetime(admin_user, user):
+    run("ci", "--user", "pat", "--scope", "tasks:read", "--scope", "inbox:write", "--days", "7")
+
+    token = ApiToken.objects.get()
+    assert token.user == user
+    assert token.scopes == ["inbox:write", "tasks:read"]
+    assert abs(token.expiry - timezone.now() - timedelta(days=7)) < timedelta(minutes=1)
+    assert LogEntry.objects.get().user == user
+
+
+def test_no_expiry(admin_user):
+    run("ci", "--days", "0")
+
+    assert ApiToken.objects.get().expiry is None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ci", "--user", "nobody"],
+        ["ci", "--scope", "everything"],
+        ["ci", "--days", "-1"],
+        ["ci", "--days", "999999999"],
+        ["preset"],
+        [" "],
+        ["x" * 101],
+    ],
+)
+def test_what_cannot_be_made_is_refused(admin_user, arguments):
+    with pytest.raises(CommandError):
+        run(*arguments)
+
+    assert not ApiToken.objects.exists()
+
+
+def test_it_needs_a_superuser_or_a_name(db):
+    with pytest.raises(CommandError, match="superuser"):
+        run("ci")
