@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
@@ -128,6 +129,17 @@ class ApiTokenAdmin(ServiceAdmin):
             return show.label("never", "warn")
         return show.label("expired", "bad") if token.expiry <= timezone.now() else show.when(token.expiry)
 
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Any = None, **kwargs: Any
+    ) -> HttpResponse:
+        if obj is not None:
+            context["original"] = _named(obj)
+        return super().render_change_form(request, context, *args, obj=obj, **kwargs)
+
+    def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        token = self.get_object(request, object_id)
+        return super().history_view(request, object_id, {"object": _named(token)} if token else None)
+
     def save_model(self, request: HttpRequest, obj: ApiToken, form: Any, change: bool) -> None:
         data = form.cleaned_data
         created, plain = tokens.create_token(
@@ -151,6 +163,13 @@ class ApiTokenAdmin(ServiceAdmin):
         return [
             audit.record(request.user, token, audit.DELETION, object_id=tokens.public_id(token)) for token in queryset
         ]
+
+
+def _named(token: ApiToken) -> ApiToken:
+    """A copy for the links of a page, which would else hold the whole digest."""
+    named = copy(token)
+    named.digest = tokens.public_id(token)
+    return named
 
 
 # --- people -----------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ EDITOR = {
     "tasks": {"scheduledtask": ALL, "secret": ALL, "notificationchannel": ALL},
     "workflows": {"workflow": ALL, "messagetemplate": ALL, "namedschema": ALL},
 }
-ADMIN_APPS = (*APPS, "automation_lab", "auth", "axes", "admin")
+ADMIN_APPS = (*APPS, "automation_lab", "auth", "axes", "admin", "procrastinate")
 
 
 def grant_roles(app_config: AppConfig, using: str = "default", **kwargs: Any) -> None:

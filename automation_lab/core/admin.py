@@ -148,7 +148,8 @@ class LabModelAdmin(ModelAdmin):
             return super().get_search_results(request, queryset, search_term)
         query = models.Q()
         for name in self.search_exact:
-            if not isinstance(self.opts.get_field(name), models.IntegerField):
+            column_field = self.opts.get_field(name)
+            if not isinstance(getattr(column_field, "target_field", column_field), models.IntegerField):
                 query |= models.Q(**{name: term})
             elif term.isascii() and term.isdigit() and len(term) <= 18:
                 query |= models.Q(**{name: int(term)})
