@@ -7,7 +7,7 @@ class TasksConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from automation_lab.core.execution.queue import kind_of
+        from automation_lab.core.execution.hints import kind_of
         from automation_lab.core.registry import executables, secret_values
         from tasks.handlers.api_call import ApiCallHandler
         from tasks.handlers.base import handlers

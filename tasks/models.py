@@ -57,7 +57,10 @@ class ScheduledTask(TimeStampedModel):
     overlap = models.CharField(max_length=16, choices=Overlap, default=Overlap.SKIP)
     misfire = models.CharField(max_length=10, choices=Misfire, default=Misfire.RUN_ONCE)
     grace_seconds = models.PositiveIntegerField(default=60)
-    max_concurrency = models.PositiveSmallIntegerField(default=1, help_text="Runs at a time; 0: no limit.")
+    misfire_limit = models.PositiveSmallIntegerField(default=10, help_text="Missed runs made up for with run_all.")
+    max_concurrency = models.PositiveSmallIntegerField(
+        default=0, help_text="Runs at a time; 0: one when the overlap rule queues or cancels, else no limit."
+    )
     pause_after_failures = models.PositiveSmallIntegerField(default=0, help_text="Failures in a row; 0: never.")
     on_lost_worker = models.CharField(max_length=5, choices=OnLostWorker, default=OnLostWorker.RERUN)
     priority = models.SmallIntegerField(default=0, help_text="Higher runs first.")

@@ -23,7 +23,8 @@ class ScheduledTaskSerializer(StrictModelSerializer):
         fields = [
             "id", "name", "description", "task_type", "schedule", "timezone", "anchor_at", "start_at", "end_at",
             "jitter_seconds", "enabled", "pause_note", "schedule_error", "config", "retry_policy", "timeout_seconds",
-            "overlap", "misfire", "grace_seconds", "max_concurrency", "pause_after_failures", "on_lost_worker",
+            "overlap", "misfire", "grace_seconds", "misfire_limit", "max_concurrency", "pause_after_failures",
+            "on_lost_worker",
             "priority", "notify", "next_run_at", "last_run_at", "last_output", "success_count", "failure_count",
             "consecutive_failures", "version", "archived_at", "created_at", "updated_at",
         ]  # fmt: skip

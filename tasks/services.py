@@ -20,7 +20,7 @@ Trigger = TaskExecution.Trigger
 EDITABLE = frozenset({
     "name", "description", "task_type", "schedule", "timezone", "anchor_at", "start_at", "end_at", "jitter_seconds",
     "enabled", "pause_note", "config", "retry_policy", "timeout_seconds", "overlap", "misfire", "grace_seconds",
-    "max_concurrency", "pause_after_failures", "on_lost_worker", "priority", "notify",
+    "misfire_limit", "max_concurrency", "pause_after_failures", "on_lost_worker", "priority", "notify",
 })  # fmt: skip
 
 

@@ -7,7 +7,7 @@ class WorkflowsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from automation_lab.core.execution.queue import kind_of
+        from automation_lab.core.execution.hints import kind_of
         from automation_lab.core.registry import executables
         from inbox.signals import webhook_received
         from workflows import triggers

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -61,6 +62,9 @@ class ServerJob:
 
 executables: Registry[Any] = Registry("executables")
 """kind -> core.execution.runner.Executable: what the engine can run."""
+
+tick_sources: Registry[Callable[[datetime], datetime | None]] = Registry("tick sources")
+"""name -> callable(now) that turns due schedules into executions and returns when it is next due."""
 
 secret_values: Registry[Callable[[], list[str]]] = Registry("secret values")
 """name -> callable giving the plain values that redaction must mask."""

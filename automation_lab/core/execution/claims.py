@@ -27,6 +27,7 @@ class Claim:
     epoch: int
     worker: int
     priority: int = 0
+    concurrency_keys: list[str] = field(default_factory=list)
     cancellation: Cancellation = field(default_factory=Cancellation)
     log: LogBuffer = field(default_factory=lambda: LogBuffer())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TypeVar
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 from automation_lab.core.models import TimeStampedModel
@@ -36,6 +37,15 @@ class Execution(TimeStampedModel):
         null=True, blank=True, help_text="Not finished by then: timeout, waits included."
     )
     correlation_id = models.CharField(max_length=64, blank=True)
+    concurrency_keys = ArrayField(
+        models.CharField(max_length=300),
+        default=list,
+        blank=True,
+        help_text="What it shares a limit with, such as task:5.",
+    )
+    concurrency_limits = ArrayField(
+        models.PositiveIntegerField(), default=list, blank=True, help_text="Running at a time, key by key."
+    )
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
     duration_ms = models.PositiveBigIntegerField(null=True, blank=True)

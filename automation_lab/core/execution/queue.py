@@ -7,16 +7,18 @@ A repeated or late job loses the claim and is dropped; a lost one is sent again 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 from django.db import InterfaceError, OperationalError, connection, models, transaction
 from django.db.models import F
 
-from automation_lab.core import clock, correlation
+from automation_lab.core import correlation
 from automation_lab.core.exceptions import Conflict
+from automation_lab.core.execution import concurrency
 from automation_lab.core.execution.claims import Claim, Replaced
+from automation_lab.core.execution.hints import kind_of, run_job, send_job
 from automation_lab.core.execution.models import LIVE_STATUSES, Execution, reference
 from automation_lab.core.registry import executables
 
@@ -29,22 +31,9 @@ CLAIM = """
         started_at = COALESCE(started_at, %(now)s), updated_at = %(now)s
     WHERE id = %(id)s AND worker IS NULL AND status IN ('pending', 'running') AND due_at <= %(now)s
         AND (started_at IS NOT NULL OR expires_at IS NULL OR expires_at > %(now)s)
+        AND (%(admitted)s OR concurrency_keys = '{{}}')
     RETURNING epoch
 """
-
-
-def kind_of(model: type[Execution] | Execution) -> str:
-    """The key under which a concrete execution is registered and named in jobs."""
-    return model._meta.label_lower
-
-
-def send_job(execution: Execution, *, due_at: datetime) -> int:
-    """Defer the hint for `execution`, in the caller's transaction. Returns the job's id."""
-    from automation_lab.core.execution.jobs import run_execution
-
-    later = due_at if due_at > clock.database_now() + timedelta(milliseconds=50) else None
-    job = run_execution.configure(schedule_at=later, priority=execution.priority)
-    return job.defer(kind=kind_of(execution), execution_id=execution.pk)
 
 
 @transaction.atomic
@@ -53,17 +42,41 @@ def enqueue(execution: E, *, due_at: datetime) -> E:
     execution.due_at = due_at
     execution.correlation_id = execution.correlation_id or correlation.correlation_id.get()
     execution.save(force_insert=True)
-    _remember_job(execution, send_job(execution, due_at=due_at))
+    send_job(execution, due_at=due_at)
     return execution
 
 
-def claim(execution: Execution, *, worker: int, now: datetime) -> int | None:
+def enqueue_many(executions: Sequence[E], *, due_at: datetime) -> list[E]:
+    """`enqueue` for a batch of one kind in a constant number of statements. The caller holds a transaction."""
+    if not executions:
+        return []
+    for execution in executions:
+        execution.due_at = due_at
+    model = type(executions[0])
+    created = model._default_manager.bulk_create(executions)
+    # One priority for the batch: what is due together is deferred together.
+    job = run_job(priority=max(row.priority for row in created))
+    job_ids = job.batch_defer(*({"kind": kind_of(model), "execution_id": row.pk} for row in created))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {model._meta.db_table} e SET job_id = v.job_id "  # noqa: S608 - the name of our own table
+            "FROM unnest(%s::bigint[], %s::bigint[]) AS v(id, job_id) WHERE e.id = v.id",
+            [[row.pk for row in created], job_ids],
+        )
+    return created
+
+
+def claim(execution: Execution, *, worker: int, now: datetime, admitted: bool = False) -> int | None:
     """Take `execution` for `worker`: the new epoch for exactly one of those racing for it, None for the others.
 
-    One statement on purpose: an UPDATE followed by a SELECT could read the epoch of whoever came next.
+    One statement on purpose: an UPDATE followed by a SELECT could read the epoch of whoever came next. An execution
+    with a concurrency limit is taken only when `admitted` (see `concurrency`).
     """
     with connection.cursor() as cursor:
-        cursor.execute(CLAIM.format(table=execution._meta.db_table), {"worker": worker, "now": now, "id": execution.pk})
+        cursor.execute(
+            CLAIM.format(table=execution._meta.db_table),
+            {"worker": worker, "now": now, "id": execution.pk, "admitted": admitted},
+        )
         row = cursor.fetchone()
     return row[0] if row else None
 
@@ -81,19 +94,21 @@ def park(claim: Claim, *, due_at: datetime | None, now: datetime, **changes: Any
     Belongs in the transaction that records why. Raises Replaced.
     """
     values = {"worker": None, "due_at": due_at, "updated_at": now, "job_id": None, **changes}
-    if claim.rows().update(**values) == 0:
-        raise Replaced(claim)
+    with concurrency.leaving(claim.model, claim.concurrency_keys, now=now):
+        if claim.rows().update(**values) == 0:
+            raise Replaced(claim)
     if due_at is not None:
         execution = reference(claim.model, claim.pk)
         execution.priority = claim.priority
-        _remember_job(execution, send_job(execution, due_at=due_at))
+        send_job(execution, due_at=due_at)
 
 
 def finish(claim: Claim, *, status: str, now: datetime, error_message: str = "", **changes: Any) -> None:
     """Record the one final result. Belongs in the transaction that records what follows. Raises Replaced."""
     ended = {**_ended(status=status, now=now, error_message=error_message), **changes}
-    if claim.rows().update(**ended) == 0:
-        raise Replaced(claim)
+    with concurrency.leaving(claim.model, claim.concurrency_keys, now=now):
+        if claim.rows().update(**ended) == 0:
+            raise Replaced(claim)
 
 
 @transaction.atomic
@@ -102,7 +117,7 @@ def wake(execution: Execution, *, now: datetime) -> bool:
     parked = type(execution)._default_manager.filter(pk=execution.pk, worker__isnull=True, status__in=LIVE_STATUSES)
     if parked.update(due_at=now, updated_at=now) == 0:
         return False
-    _remember_job(execution, send_job(execution, due_at=now))
+    send_job(execution, due_at=now)
     return True
 
 
@@ -130,9 +145,9 @@ def end(execution: Execution, *, status: str, now: datetime, error_message: str 
             setattr(execution, field, value)
     started = execution.started_at
     execution.duration_ms = round((now - started).total_seconds() * 1000) if started else None
-    execution.save(
-        update_fields=["status", "worker", "due_at", "finished_at", "updated_at", "error_message", "duration_ms"]
-    )
+    fields = ["status", "worker", "due_at", "finished_at", "updated_at", "error_message", "duration_ms"]
+    with concurrency.leaving(type(execution), execution.concurrency_keys, now=now):
+        execution.save(update_fields=fields)
     executables.get(kind_of(execution)).ended(execution, now=now)
 
 
@@ -163,11 +178,6 @@ def waiting(model: type[E], ids: Iterable[int]) -> models.QuerySet[E]:
     return model._default_manager.select_for_update(no_key=True).filter(
         pk__in=list(ids), worker__isnull=True, status__in=LIVE_STATUSES
     )
-
-
-def _remember_job(execution: Execution, job_id: int) -> None:
-    execution.job_id = job_id
-    type(execution)._default_manager.filter(pk=execution.pk).update(job_id=job_id)
 
 
 def _ended(*, status: str, now: datetime, error_message: str) -> dict[str, Any]:

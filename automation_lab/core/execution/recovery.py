@@ -15,6 +15,7 @@ from django.db.models import F, Q
 from automation_lab.core import clock
 from automation_lab.core.execution import queue
 from automation_lab.core.execution.claims import held
+from automation_lab.core.execution.hints import send_job
 from automation_lab.core.execution.models import LIVE_STATUSES, Execution
 from automation_lab.core.execution.runner import Executable
 from automation_lab.core.registry import executables
@@ -40,6 +41,15 @@ WITHOUT_JOB = """
         AND NOT EXISTS (SELECT 1 FROM procrastinate_jobs j WHERE j.id = e.job_id AND j.status = 'todo')
     ORDER BY e.id LIMIT {batch} FOR NO KEY UPDATE OF e SKIP LOCKED
 """
+HELD_BACK = """
+    SELECT e.id FROM {table} e
+    WHERE e.updated_at <= %(now)s - make_interval(secs => {resend}) AND e.id IN (
+        SELECT DISTINCT ON (concurrency_keys) id FROM {table}
+        WHERE status = 'pending' AND worker IS NULL AND due_at IS NULL AND concurrency_keys <> '{{}}'
+        ORDER BY concurrency_keys, priority DESC, id
+    )
+    ORDER BY e.id LIMIT {batch} FOR NO KEY UPDATE OF e SKIP LOCKED
+"""
 DROP_DEAD_JOBS = """
     DELETE FROM procrastinate_jobs j WHERE j.status = 'doing' AND NOT EXISTS (
         SELECT 1 FROM procrastinate_workers w
@@ -57,6 +67,7 @@ def recover(*, worker: int | None) -> int:
         moved += end_expired(executable, now=now)
         moved += end_overdue(executable, now=now)
         moved += resend_jobs(executable, now=now)
+        moved += release_held_back(executable, now=now)
         if worker is not None:
             moved += take_over_own(executable, worker=worker, now=now)
     with connection.cursor() as cursor:
@@ -104,8 +115,17 @@ def resend_jobs(executable: Executable, *, now: datetime) -> int:
     """Rows that are due and have no waiting job: it was lost, or consumed by a worker that could not claim."""
     ids = _select(WITHOUT_JOB, executable, now)
     for execution in _rows(executable, ids):
-        job_id = queue.send_job(execution, due_at=now)
-        executable.model._default_manager.filter(pk=execution.pk).update(job_id=job_id)
+        send_job(execution, due_at=now)
+    return len(ids)
+
+
+@transaction.atomic
+def release_held_back(executable: Executable, *, now: datetime) -> int:
+    """The first held back execution of each set of keys, in case the one that left before it could not pass on."""
+    ids = _select(HELD_BACK, executable, now)
+    executable.model._default_manager.filter(pk__in=ids).update(due_at=now, updated_at=now)
+    for execution in _rows(executable, ids):
+        send_job(execution, due_at=now)
     return len(ids)
 
 
@@ -125,8 +145,7 @@ def _take_over(executable: Executable, execution: Execution, *, now: datetime) -
     elif reason:
         queue.end(execution, status="failed", now=now, error_message=reason)
     else:
-        job_id = queue.send_job(execution, due_at=now)
-        executable.model._default_manager.filter(pk=execution.pk).update(job_id=job_id)
+        send_job(execution, due_at=now)
     return True
 
 

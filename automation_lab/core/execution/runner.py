@@ -9,7 +9,7 @@ from datetime import datetime
 from django.db import transaction
 
 from automation_lab.core import clock, correlation
-from automation_lab.core.execution import queue
+from automation_lab.core.execution import concurrency, queue
 from automation_lab.core.execution.claims import Claim, Replaced, held
 from automation_lab.core.execution.models import Execution, reference
 from automation_lab.core.registry import executables
@@ -42,7 +42,7 @@ class Executable(ABC):
 def run(kind: str, execution_id: int, *, worker: int) -> None:
     """Run execution `execution_id` if it is due and free; otherwise the job was an old hint and is dropped."""
     executable: Executable = executables.get(kind)
-    epoch = queue.claim(reference(executable.model, execution_id), worker=worker, now=clock.database_now())
+    epoch = _claim(reference(executable.model, execution_id), worker=worker)
     if epoch is None:
         return
     claim = Claim(model=executable.model, pk=execution_id, epoch=epoch, worker=worker)
@@ -53,9 +53,19 @@ def run(kind: str, execution_id: int, *, worker: int) -> None:
         held.remove(claim)
 
 
+def _claim(execution: Execution, *, worker: int) -> int | None:
+    now = clock.database_now()
+    epoch = queue.claim(execution, worker=worker, now=now)
+    if epoch is not None:
+        return epoch
+    with transaction.atomic():
+        admitted = concurrency.admit(execution, now=now)
+        return queue.claim(execution, worker=worker, now=now, admitted=True) if admitted else None
+
+
 def _run_claimed(executable: Executable, claim: Claim) -> None:
     execution = executable.model._default_manager.get(pk=claim.pk)
-    claim.priority = execution.priority
+    claim.priority, claim.concurrency_keys = execution.priority, execution.concurrency_keys
     with correlation.bind(execution.correlation_id):
         try:
             executable.run(execution, claim)

@@ -15,17 +15,18 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db import close_old_connections, connection
 from procrastinate.contrib.django import app
 
 from automation_lab.core import clock
-from automation_lab.core.execution import recovery
+from automation_lab.core.execution import recovery, ticker
 from automation_lab.core.execution.claims import CANCELLED, REPLACED, STOPPING, TIMEOUT, Claim, held
 
 logger = logging.getLogger(__name__)
+R = TypeVar("R")
 
 HEARTBEAT_SECONDS = 5
 POLL_SECONDS = 1.0
@@ -62,6 +63,7 @@ class WorkerProcess:
         loops = [
             asyncio.create_task(self._every(RECOVERY_SECONDS, self._recover), name="recovery"),
             asyncio.create_task(self._every(WATCH_SECONDS, watch), name="watch"),
+            asyncio.create_task(self._tick(), name="ticker"),
         ]
         while not self._stop.is_set():
             await self._work()
@@ -113,6 +115,16 @@ class WorkerProcess:
                 await asyncio.to_thread(_with_connection, work)
             except Exception:  # the worker loop's edge: the next round tries again
                 logger.warning("%s failed; the next round tries again.", work.__name__, exc_info=True)
+
+    async def _tick(self) -> None:
+        """Wakes at the instant of the next slot; a new or edited schedule is seen within a second."""
+        while True:
+            seconds = ticker.LONGEST_SLEEP_SECONDS
+            try:
+                seconds = await asyncio.to_thread(_with_connection, ticker.tick)
+            except Exception:  # the worker loop's edge: the next round tries again
+                logger.warning("The ticker failed; the next round tries again.", exc_info=True)
+            await asyncio.sleep(seconds)
 
     def _recover(self) -> None:
         worker_id = self.worker_id
@@ -166,10 +178,10 @@ def _stop_reason(claim: Claim, row: Mapping[str, Any] | None, now: datetime) -> 
     return ""
 
 
-def _with_connection(work: Callable[[], None]) -> None:
+def _with_connection(work: Callable[[], R]) -> R:
     close_old_connections()
     try:
-        work()
+        return work()
     finally:
         close_old_connections()
 
