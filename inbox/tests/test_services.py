@@ -5,7 +5,7 @@ import threading
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from automation_lab.core.crypto import decrypt
@@ -266,6 +266,33 @@ def test_settling_never_accepts_a_rejected_webhook():
 
     webhook.refresh_from_db()
     assert webhook.status == "rejected"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_locked_webhook_is_counted_by_one_after_the_other():
+    webhook = WebhookFactory()
+    order = []
+
+    def settle():
+        with transaction.atomic():
+            assert services.lock_webhook(webhook_id=webhook.pk)
+            order.append("second")
+        connection.close()
+
+    with transaction.atomic():
+        assert services.lock_webhook(webhook_id=webhook.pk)
+        other = threading.Thread(target=settle)
+        other.start()
+        other.join(0.3)
+        order.append("first")
+    other.join()
+
+    assert order == ["first", "second"]
+
+
+@pytest.mark.django_db
+def test_a_webhook_that_is_gone_cannot_be_locked():
+    assert not services.lock_webhook(webhook_id=1)
 
 
 # --- sources ----------------------------------------------------------------------------------------------------------
