@@ -47,6 +47,18 @@ def test_the_forms_offer_only_what_may_be_sent(browser, workflow):
     assert "version" not in content[1]
 
 
+def test_the_page_of_an_action_offers_to_run_it(browser, workflow):
+    html = page(browser, f"/v1/things/{workflow.pk}/pause", status=405)
+
+    assert 'data-override="content"' in html
+
+
+def test_head_and_options_answer(browser, workflow):
+    assert browser.head("/v1/things").status_code == 200
+    described = browser.options("/v1/things").json()
+    assert described["actions"]["POST"]["name"]["required"] is True
+
+
 def test_stored_text_is_escaped(browser, workflow):
     assert "<script>" not in page(browser, f"/v1/things/{workflow.pk}").replace('<script src="/static/', "")
 
