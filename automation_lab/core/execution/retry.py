@@ -34,6 +34,7 @@ SPELLINGS = {
     "max_delay": "max_delay_seconds",
     "attempts": "max_attempts",
 }
+RETRY_COUNTS = ("max_retries", "retries")
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,9 @@ class RetryPolicy:
     def as_dict(self) -> dict[str, Any]:
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+KNOWN = frozenset(item.name for item in fields(RetryPolicy))
 
 
 @dataclass(frozen=True)
@@ -161,12 +165,18 @@ def _matches(code: str, pattern: str) -> bool:
 
 def normalise(policy: dict[str, Any], *, base: RetryPolicy | None = None) -> RetryPolicy:
     """The policy that `policy` means, merged over `base`. Accepts likely other spellings. Raises Invalid, all faults at once."""
-    values, errors = _translate(policy)
-    known = {item.name for item in fields(RetryPolicy)}
-    for name, value in values.items():
-        fault = f"Unknown; known are {', '.join(sorted(known))}." if name not in known else _fault(name, value)
+    values: dict[str, Any] = {}
+    errors: list[dict[str, Any]] = []
+    for written, given in policy.items():
+        name, value = _translated(written, given)
+        fault = _fault(name, value)
+        if fault and written in RETRY_COUNTS:
+            fault = "Must be a whole number from 0 to 19."
+        elif name in values:
+            fault = f"The same as another field, {name}: give one."
         if fault:
-            errors.append({"field": f"retry_policy.{name}", "code": "invalid", "detail": fault})
+            errors.append({"field": f"retry_policy.{written}", "code": "invalid", "detail": fault})
+        values[name] = value
     if errors:
         raise Invalid("The retry policy is not valid.", field="retry_policy", errors=errors)
     merged = {**(base or RetryPolicy()).as_dict(), **values}
@@ -174,27 +184,23 @@ def normalise(policy: dict[str, Any], *, base: RetryPolicy | None = None) -> Ret
     return RetryPolicy(**parts)
 
 
-def _translate(policy: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    values: dict[str, Any] = {}
-    errors: list[dict[str, Any]] = []
-    for name, value in policy.items():
-        if name in ("max_retries", "retries"):
-            if isinstance(value, int) and not isinstance(value, bool):
-                values["max_attempts"] = value + 1
-            else:
-                errors.append({"field": f"retry_policy.{name}", "code": "invalid", "detail": "Must be a whole number."})
-        elif name == "backoff" and isinstance(value, bool):
-            values["strategy"] = "exponential" if value else "fixed"
-        elif name == "jitter" and isinstance(value, bool):
-            values["jitter"] = "full" if value else "none"
-        else:
-            values[SPELLINGS.get(name, name)] = value
-    if values.get("strategy") in ("constant", "none"):
-        values["strategy"] = "fixed"
-    return values, errors
+def _translated(name: str, value: Any) -> tuple[str, Any]:
+    """The field that `name` means, and its value there."""
+    if name in RETRY_COUNTS:
+        return "max_attempts", value + 1 if isinstance(value, int) and not isinstance(value, bool) else None
+    meant = SPELLINGS.get(name, name)
+    if meant == "strategy" and value in ("constant", "none"):
+        return meant, "fixed"
+    if name == "backoff" and isinstance(value, bool):
+        return meant, "exponential" if value else "fixed"
+    if name == "jitter" and isinstance(value, bool):
+        return meant, "full" if value else "none"
+    return meant, value
 
 
 def _fault(name: str, value: Any) -> str:
+    if name not in KNOWN:
+        return f"Unknown; known are {', '.join(sorted(KNOWN))}."
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if name == "max_attempts":
         return "" if isinstance(value, int) and number and 1 <= value <= 20 else "Must be a whole number from 1 to 20."
