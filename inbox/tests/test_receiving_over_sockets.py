@@ -135,11 +135,3 @@ def assert_readable(server, readers, webhook):
     assert raw.headers["content-type"] == (webhook.content_type or "application/octet-stream")
     assert request(server.port, "GET", detail, headers=api).json()["body"] == webhook.body
     assert request(server.port, "GET", detail, headers=browser).status == 200, server.log
-
-
-def test_without_a_database_the_sender_is_asked_to_come_again():
-    with granian_server(DATABASE_URL="postgresql://postgres@/lab?host=/nowhere") as server:
-        answer = request(server.port, "POST", PATH, headers=(JSON,), body=b"{}")
-
-    assert (answer.status, answer.headers["retry-after"]) == (503, "5")
-    assert answer.json()["type"] == "urn:automation-lab:problem:database_unavailable"

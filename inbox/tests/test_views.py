@@ -4,6 +4,7 @@ import json
 import os
 
 import pytest
+from django.db import connection
 from django.test import Client
 
 from inbox.models import Webhook
@@ -188,3 +189,15 @@ def test_a_long_query_is_cut(sender):
     webhook = Webhook.objects.get()
     assert len(webhook.query_params) == 1000
     assert "query_truncated" in webhook.flags
+
+
+@pytest.mark.django_db(transaction=True)
+def test_without_a_database_the_sender_is_asked_to_come_again(sender, monkeypatch):
+    connection.close()
+
+    with monkeypatch.context() as patch:
+        patch.setitem(connection.settings_dict, "HOST", "/nowhere")
+        response = sender.post(PATH, b"{}", "application/json")
+
+    assert (response.status_code, response["Retry-After"]) == (503, "5")
+    assert response.json()["type"] == "urn:automation-lab:problem:database_unavailable"
