@@ -8,7 +8,8 @@ class TasksConfig(AppConfig):
 
     def ready(self) -> None:
         from automation_lab.core.execution.hints import kind_of
-        from automation_lab.core.registry import executables, secret_values
+        from automation_lab.core.registry import executables, secret_values, tick_sources
+        from tasks import ticking
         from tasks.handlers.api_call import ApiCallHandler
         from tasks.handlers.base import handlers
         from tasks.handlers.cron import CronHandler
@@ -20,4 +21,5 @@ class TasksConfig(AppConfig):
         for handler in (ApiCallHandler(), WebhookHandler(), CronHandler()):
             handlers.register(handler.key, handler)
         executables.register(kind_of(TaskExecution), TaskExecutable())
+        tick_sources.register("tasks", ticking.tick)
         secret_values.register("secrets", live_values)

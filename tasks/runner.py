@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import F
-
 from automation_lab.core import clock, expressions, json_schema
 from automation_lab.core.crypto import DecryptionError
 from automation_lab.core.execution import queue, retry
@@ -19,6 +17,7 @@ from automation_lab.core.execution.results import masked_text, storable
 from automation_lab.core.execution.runner import Executable
 from automation_lab.core.expressions import ExpressionError
 from automation_lab.core.http import HttpClient
+from tasks import outcomes
 from tasks.handlers.base import TaskContext, TaskHandler, handlers
 from tasks.handlers.http_call import CallContext, capped_answer, secret_names
 from tasks.models import ScheduledTask, TaskAttempt, TaskExecution, TaskLog
@@ -82,7 +81,8 @@ class TaskExecutable(Executable):
         message = f"Internal error: {type(error).__name__}. The server's log has the details."
         _close_attempts(execution, status=TaskAttempt.Status.FAILED, now=now, error="runtime.internal", message=message)
         queue.finish(claim, status=Status.FAILED, now=now, error_message=message)
-        _count_failure(execution.task_id, now)  # type: ignore[attr-defined]
+        assert isinstance(execution, TaskExecution)  # noqa: S101
+        outcomes.record(execution, status=Status.FAILED, error_message=message, now=now)
 
     def taken_over(self, execution: Execution, *, worker: int, now: datetime) -> str:
         assert isinstance(execution, TaskExecution)  # noqa: S101
@@ -94,8 +94,7 @@ class TaskExecutable(Executable):
 
     def ended(self, execution: Execution, *, now: datetime) -> None:
         assert isinstance(execution, TaskExecution)  # noqa: S101
-        if execution.status in (Status.FAILED, Status.TIMEOUT):
-            _count_failure(execution.task_id, now)
+        outcomes.record(execution, status=execution.status, error_message=execution.error_message, now=now)
 
 
 def rendered_config(task: ScheduledTask, execution: TaskExecution, handler: TaskHandler) -> dict[str, Any]:
@@ -136,27 +135,19 @@ def _settle(
     """Commit after the effect: result, counters and next attempt together, or nothing if this claim was replaced."""
     now = clock.database_now()
     if outcome.interrupted is not None:
-        _settle_interruption(task, attempt, outcome.interrupted, claim, now)
+        _settle_interruption(attempt, outcome.interrupted, claim, now)
     elif outcome.error is not None:
         _settle_error(task, execution, attempt, outcome.error, claim, now)
     else:
-        _settle_success(task, attempt, outcome.output, claim, now)
+        _settle_success(attempt, outcome.output, claim, now)
     _write_log(claim)
 
 
-def _settle_success(
-    task: ScheduledTask, attempt: TaskAttempt, output: dict[str, Any] | None, claim: Claim, now: datetime
-) -> None:
+def _settle_success(attempt: TaskAttempt, output: dict[str, Any] | None, claim: Claim, now: datetime) -> None:
     queue.finish(claim, status=Status.SUCCESS, now=now, output_data=output)
+    outcomes.record(attempt.execution, status=Status.SUCCESS, output=output, now=now)
     answer = capped_answer(output) if output and {"status", "body"} <= output.keys() else None
     _close(attempt, status=TaskAttempt.Status.SUCCESS, now=now, answer=answer)
-    ScheduledTask.objects.filter(pk=task.pk).update(
-        success_count=F("success_count") + 1,
-        consecutive_failures=0,
-        last_run_at=now,
-        last_output=output,
-        updated_at=now,
-    )
 
 
 def _settle_error(
@@ -188,12 +179,10 @@ def _settle_error(
         return
     final = Status.TIMEOUT if error.code == "timeout.total" else Status.FAILED
     queue.finish(claim, status=final, now=now, error_message=message)
-    _count_failure(task.pk, now)
+    outcomes.record(execution, status=final, error_message=message, now=now)
 
 
-def _settle_interruption(
-    task: ScheduledTask, attempt: TaskAttempt, interrupted: Interrupted, claim: Claim, now: datetime
-) -> None:
+def _settle_interruption(attempt: TaskAttempt, interrupted: Interrupted, claim: Claim, now: datetime) -> None:
     if interrupted.reason == REPLACED:
         raise Replaced(claim)
     if interrupted.reason == STOPPING:
@@ -203,11 +192,12 @@ def _settle_interruption(
     if interrupted.reason == CANCELLED:
         _close(attempt, status=TaskAttempt.Status.CANCELLED, now=now, error_message="Cancelled.")
         queue.finish(claim, status=Status.CANCELLED, now=now, error_message="Cancelled.")
+        outcomes.record(attempt.execution, status=Status.CANCELLED, error_message="Cancelled.", now=now)
         return
     message = "Not finished within its time limit."
     _close(attempt, status=TaskAttempt.Status.TIMEOUT, now=now, error_class="timeout.total", error_message=message)
     queue.finish(claim, status=Status.TIMEOUT, now=now, error_message=message)
-    _count_failure(task.pk, now)
+    outcomes.record(attempt.execution, status=Status.TIMEOUT, error_message=message, now=now)
 
 
 def _retry_if(source: str, error: RunError, attempt: int) -> bool:
@@ -217,15 +207,6 @@ def _retry_if(source: str, error: RunError, attempt: int) -> bool:
         return expressions.evaluate_condition(source, names)
     except ExpressionError:
         return False
-
-
-def _count_failure(task_id: int, now: datetime) -> None:
-    ScheduledTask.objects.filter(pk=task_id).update(
-        failure_count=F("failure_count") + 1,
-        consecutive_failures=F("consecutive_failures") + 1,
-        last_run_at=now,
-        updated_at=now,
-    )
 
 
 def _close(attempt: TaskAttempt, *, status: str, now: datetime, **values: Any) -> None:

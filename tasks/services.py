@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -13,7 +14,7 @@ from automation_lab.core.exceptions import Conflict, Invalid
 from automation_lab.core.execution import queue, retry
 from automation_lab.core.execution.models import LIVE_STATUSES
 from automation_lab.core.safe_json import dump
-from tasks import validation
+from tasks import ticking, validation
 from tasks.models import ScheduledTask, TaskExecution
 
 Trigger = TaskExecution.Trigger
@@ -22,6 +23,8 @@ EDITABLE = frozenset({
     "enabled", "pause_note", "config", "retry_policy", "timeout_seconds", "overlap", "misfire", "grace_seconds",
     "misfire_limit", "max_concurrency", "pause_after_failures", "on_lost_worker", "priority", "notify",
 })  # fmt: skip
+SCHEDULING = frozenset({"schedule", "timezone", "anchor_at", "start_at", "end_at", "jitter_seconds", "enabled"})
+WRITTEN_ALONG = ("next_run_at", "schedule_error")
 
 
 @transaction.atomic
@@ -30,25 +33,46 @@ def create_task(*, fields: dict[str, Any]) -> ScheduledTask:
     defaults = {"on_lost_worker": _default_on_lost_worker(fields.get("task_type", ""))}
     task = ScheduledTask(**{**defaults, **_editable(fields)})
     _check(task)
+    now = clock.database_now()
     try:
         with transaction.atomic():
             task.save(force_insert=True)
     except IntegrityError as error:
         raise _name_taken(task.name) from error
+    task.next_run_at = _first_run(task, now=now)
+    task.save(update_fields=["next_run_at"])
     return task
 
 
 @transaction.atomic
 def update_task(*, task: ScheduledTask, changes: dict[str, Any]) -> ScheduledTask:
-    """Change `task`, as it is in the database now. Raises Invalid with every fault, Conflict if it is archived."""
+    """Change `task`, as it is in the database now. Raises Invalid with every fault, Conflict if it is archived.
+
+    A slot that is due at this instant by the old schedule still runs; the new one counts from now on. So an edit
+    neither swallows nor doubles a slot.
+    """
     row = _locked(task)
+    now = clock.database_now()
+    _fire_due(row, now=now)
     for name, value in _editable(changes).items():
         setattr(row, name, value)
     _check(row)
     row.version += 1
+    scheduling = SCHEDULING & changes.keys()
+    if scheduling:
+        row.schedule_error = ""
+        row.next_run_at = _first_run(row, now=now)
     try:
         with transaction.atomic():
-            row.save(update_fields=[*changes, "retry_policy", "version", "updated_at"])
+            row.save(
+                update_fields=[
+                    *changes,
+                    *(WRITTEN_ALONG if scheduling else ()),
+                    "retry_policy",
+                    "version",
+                    "updated_at",
+                ]
+            )
     except IntegrityError as error:
         raise _name_taken(row.name) from error
     return row
@@ -89,18 +113,15 @@ def start_execution(
     """
     if task.archived_at:
         raise Conflict("This task is archived.")
-    execution = TaskExecution(
-        task=task,
-        trigger=trigger,
-        input_data=input_data or {},
-        priority=task.priority,
-        idempotency_key=idempotency_key,
-        request_hash=_request_hash(input_data or {}) if idempotency_key else "",
-        retry_of=retry_of,
-    )
+    now = clock.database_now()
+    execution = ticking.build_run(task, trigger=trigger, now=now)
+    execution.input_data = input_data or {}
+    execution.idempotency_key = idempotency_key
+    execution.request_hash = _request_hash(input_data or {}) if idempotency_key else ""
+    execution.retry_of = retry_of
     try:
         with transaction.atomic():
-            return queue.enqueue(execution, due_at=clock.database_now())
+            return queue.enqueue(execution, due_at=now)
     except IntegrityError:
         if not idempotency_key:
             raise
@@ -131,6 +152,23 @@ def retry_execution(*, execution: TaskExecution) -> TaskExecution:
     return start_execution(
         task=execution.task, trigger=Trigger.RETRY, input_data=execution.input_data, retry_of=execution
     )
+
+
+def _fire_due(task: ScheduledTask, *, now: datetime) -> None:
+    if task.enabled and task.next_run_at is not None and task.next_run_at <= now:
+        ticking.fire([task], now=now)
+
+
+def _first_run(task: ScheduledTask, *, now: datetime) -> datetime | None:
+    """When the schedule first fires. Raises Invalid for an enabled schedule that is over already."""
+    first = ticking.next_run_at(task, now=now)
+    if first is None and task.enabled and task.schedule:
+        raise Invalid(
+            "The schedule has no run in the future: change it or its end, or switch the task off.",
+            field="schedule",
+            code="never_fires",
+        )
+    return first
 
 
 def _check(task: ScheduledTask) -> None:

@@ -46,12 +46,18 @@ def _zone_faults(task: ScheduledTask) -> list[Fault]:
 def _schedule_faults(task: ScheduledTask) -> list[Fault]:
     if task.timezone not in available_timezones():
         return []
-    try:
-        schedules.parse(task.schedule, zone=ZoneInfo(task.timezone), anchor_at=task.anchor_at)
-    except Invalid as error:
-        return [_fault("schedule", error.message, error.code)]
     if task.start_at and task.end_at and task.end_at <= task.start_at:
         return [_fault("end_at", "Must be later than start_at.")]
+    try:
+        schedules.parse(
+            task.schedule,
+            zone=ZoneInfo(task.timezone),
+            anchor_at=task.anchor_at,
+            start_at=task.start_at,
+            end_at=task.end_at,
+        )
+    except Invalid as error:
+        return [_fault("schedule", error.message, error.code)]
     return []
 
 

@@ -1,0 +1,59 @@
+"""What follows from the end of a run: the task's counters, its pause after too many failures, and the announcement."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.db.models import F
+
+from tasks.models import ScheduledTask, TaskExecution
+from tasks.signals import execution_finished, task_paused
+
+Status = TaskExecution.Status
+BAD = frozenset({Status.FAILED, Status.TIMEOUT})
+
+
+def record(
+    execution: TaskExecution,
+    *,
+    status: str,
+    now: datetime,
+    error_message: str = "",
+    output: dict[str, Any] | None = None,
+) -> None:
+    """Count the end of `execution`, in the transaction that ends it."""
+    task = ScheduledTask.objects.filter(pk=execution.task_id)
+    if status == Status.SUCCESS:
+        task.update(
+            success_count=F("success_count") + 1,
+            consecutive_failures=0,
+            last_run_at=now,
+            last_output=output,
+            updated_at=now,
+        )
+    elif status in BAD:
+        task.update(
+            failure_count=F("failure_count") + 1,
+            consecutive_failures=F("consecutive_failures") + 1,
+            last_run_at=now,
+            updated_at=now,
+        )
+        _pause_if_failing(execution.task_id, now=now)
+    execution.status, execution.error_message = status, error_message
+    execution_finished.send(sender=TaskExecution, execution=execution, now=now)
+
+
+def _pause_if_failing(task_id: int, *, now: datetime) -> None:
+    failing = ScheduledTask.objects.filter(
+        pk=task_id,
+        enabled=True,
+        pause_after_failures__gt=0,
+        consecutive_failures__gte=F("pause_after_failures"),
+    )
+    task = failing.select_for_update(no_key=True).first()
+    if task is None:
+        return
+    reason = f"Paused after {task.consecutive_failures} failures in a row."
+    failing.update(enabled=False, pause_note=reason, next_run_at=None, version=F("version") + 1, updated_at=now)
+    task_paused.send(sender=ScheduledTask, task=task, reason=reason, now=now)
