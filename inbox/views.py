@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from typing import Any
 
 from django.conf import settings
 from django.db import DataError, InterfaceError, OperationalError
@@ -64,7 +65,7 @@ def _accept(webhook: Webhook, source: Source) -> HttpResponse:
     )
 
 
-def _custom_response(response: dict, status: int) -> HttpResponse:
+def _custom_response(response: dict[str, Any], status: int) -> HttpResponse:
     body = response.get("body", "")
     is_text = isinstance(body, str)
     answer = HttpResponse(

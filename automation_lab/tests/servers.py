@@ -83,7 +83,7 @@ def _wait_until_it_answers(server: Server) -> None:
         if server.process.poll() is not None:
             raise RuntimeError(f"The server ended with {server.process.returncode}:\n{server.log}")
         with contextlib.suppress(OSError), socket.create_connection((HOST, server.port), 5) as client:
-            client.sendall(b"OPTIONS /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             if client.recv(16).startswith(b"HTTP/1.1 "):
                 return
         time.sleep(0.05)

@@ -135,3 +135,31 @@ def assert_readable(server, readers, webhook):
     assert raw.headers["content-type"] == (webhook.content_type or "application/octet-stream")
     assert request(server.port, "GET", detail, headers=api).json()["body"] == webhook.body
     assert request(server.port, "GET", detail, headers=browser).status == 200, server.log
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("POST /v1/webhooks/inbox/github/%FF", 201),
+        ("POST /v1/webhooks/inbox/github/%00", 201),
+        ("POST /v1/webhooks/inbox/github/%0A", 201),
+        ("POST /v1/webhooks/inbox/github/%ED%A0%80", 201),
+        ("POST /v1/webhooks/inbox/github/../../../admin/", 201),
+        ("POST /v1/webhooks/inbox/github?x=%00&x=%ff", 201),
+        ("POST /v1/webhooks/inbox/github?" + "a&" * 5000, 201),
+        ("POST http://elsewhere.example/v1/webhooks/inbox/github", 201),
+        ("OPTIONS /v1/webhooks/inbox/github", 201),
+        ("HEAD /v1/webhooks/inbox/github", 201),
+        ("FOO /v1/webhooks/inbox/github", 405),
+        ("POST /v1/webhooks/inbox/github%0A", 404),
+        ("POST /v1/webhooks/inbox/", 404),
+        ("POST /v1/webhooks/inbox/github/\xff", 400),
+        ("POST /v1/webhooks/inbox/github/" + "a" * 70_000, 414),
+    ],
+)
+def test_odd_request_lines_are_received_or_refused(server, readers, line, status):
+    method, path = line.split(" ", 1)
+
+    assert request(server.port, method, path).status == status, server.log
+
+    assert request(server.port, "GET", "/v1/webhooks/inbox", headers=readers[0]).json()["count"] == (status == 201)
