@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db import close_old_connections, connection
-from procrastinate.contrib.django import app
+from procrastinate.contrib.django import DjangoApp, app
 
 from automation_lab.core import clock
 from automation_lab.core.execution import recovery, ticker
@@ -73,19 +73,18 @@ class WorkerProcess:
 
     async def _work(self) -> None:
         try:
-            connector = app.connector.get_worker_connector()  # type: ignore[attr-defined]  # DjangoConnector's own
-            with app.replace_connector(connector) as worker_app:
-                async with worker_app.open_async():
-                    self._worker = worker_app._worker(
-                        concurrency=self.concurrency,
-                        update_heartbeat_interval=HEARTBEAT_SECONDS,
-                        stalled_worker_timeout=recovery.DEAD_AFTER_SECONDS,
-                        fetch_job_polling_interval=POLL_SECONDS,
-                        shutdown_graceful_timeout=self.grace_seconds + LAST_WORDS_SECONDS,
-                        install_signal_handlers=False,
-                        delete_jobs="always",
-                    )
-                    await self._worker.run()
+            worker_app = _worker_app()
+            async with worker_app.open_async():
+                self._worker = worker_app._worker(
+                    concurrency=self.concurrency,
+                    update_heartbeat_interval=HEARTBEAT_SECONDS,
+                    stalled_worker_timeout=recovery.DEAD_AFTER_SECONDS,
+                    fetch_job_polling_interval=POLL_SECONDS,
+                    shutdown_graceful_timeout=self.grace_seconds + LAST_WORDS_SECONDS,
+                    install_signal_handlers=False,
+                    delete_jobs="always",
+                )
+                await self._worker.run()
         except Exception:  # the worker loop's edge: an outage must not end the process
             logger.exception("The worker lost the database; it starts again.")
         if not self._stop.is_set():
@@ -144,6 +143,18 @@ class WorkerProcess:
         loop = self._worker._loop
         if loop is not None:
             loop.call_soon_threadsafe(self.stop)
+
+
+def _worker_app() -> DjangoApp:
+    """An app of the same tasks for the worker's own connections.
+
+    Not `app.replace_connector`: that changes the shared app, and what this process defers (a retry, a slot, a recovered
+    run) would leave Django's transaction and be fetched before its row is committed.
+    """
+    worker_app = DjangoApp(connector=app.connector.get_worker_connector())  # type: ignore[attr-defined]  # DjangoConnector's
+    worker_app.tasks = app.tasks
+    worker_app.periodic_registry = app.periodic_registry
+    return worker_app
 
 
 def watch() -> None:
