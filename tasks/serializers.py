@@ -6,7 +6,13 @@ from typing import Any
 
 from rest_framework import serializers
 
-from automation_lab.core.serializers import JSONObjectField, StrictModelSerializer, StrictSerializer
+from automation_lab.core.serializers import (
+    JSONObjectField,
+    StrictBooleanField,
+    StrictIntegerField,
+    StrictModelSerializer,
+    StrictSerializer,
+)
 from tasks import services
 from tasks.models import ScheduledTask, TaskAttempt, TaskExecution, TaskLog
 
@@ -91,3 +97,47 @@ class PauseSerializer(StrictSerializer):
     """Why the task is paused, for the colleagues."""
 
     note = serializers.CharField(required=False, allow_blank=True, max_length=2000, default="")
+
+
+class BackfillSerializer(StrictSerializer):
+    """The period whose slots are to run, both ends included."""
+
+    to = serializers.DateTimeField()
+    dry_run = StrictBooleanField(required=False, default=False)
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        # `from` is a word of Python, so it cannot be written as an attribute.
+        return {"from": serializers.DateTimeField(), **super().get_fields()}
+
+
+class BackfillResultSerializer(serializers.Serializer[Any]):
+    slots = serializers.IntegerField(help_text="Of the schedule in that period.")
+    revived = serializers.IntegerField(help_text="Rows that were missed or skipped.")
+    created = serializers.IntegerField(help_text="Slots that had no row.")
+    kept = serializers.IntegerField(help_text="Slots that have run or are going to.")
+
+
+class SchedulePreviewRequestSerializer(StrictSerializer):
+    """A schedule to look at before saving it."""
+
+    schedule = serializers.CharField(max_length=120, allow_blank=True)
+    timezone = serializers.CharField(max_length=64, required=False, default="UTC")
+    anchor_at = serializers.DateTimeField(required=False, allow_null=True, default=None)
+    start_at = serializers.DateTimeField(required=False, allow_null=True, default=None)
+    end_at = serializers.DateTimeField(required=False, allow_null=True, default=None)
+    count = StrictIntegerField(required=False, default=5, min_value=1, max_value=100)
+
+
+class PreviewRunSerializer(serializers.Serializer[Any]):
+    at_utc = serializers.DateTimeField()
+    at_local = serializers.CharField(help_text="With the zone's offset.")
+    note = serializers.CharField(help_text="What a change of clocks does to it; mostly empty.")
+
+
+class SchedulePreviewSerializer(serializers.Serializer[Any]):
+    """`runs` are the next ones; `explanation` is the schedule in words."""
+
+    schedule = serializers.CharField()
+    timezone = serializers.CharField()
+    explanation = serializers.CharField()
+    runs = PreviewRunSerializer(many=True)

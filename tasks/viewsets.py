@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from django.db.models import QuerySet
@@ -12,15 +13,20 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from automation_lab.core import audit
+from automation_lab.core import audit, clock
 from automation_lab.core.exceptions import Invalid
 from automation_lab.core.viewsets import LabGenericViewSet, LabModelViewSet
-from tasks import services
+from tasks import backfill as backfills
+from tasks import previews, services
 from tasks.filters import ScheduledTaskFilterSet, TaskExecutionFilterSet
 from tasks.models import ScheduledTask, TaskExecution
 from tasks.serializers import (
+    BackfillResultSerializer,
+    BackfillSerializer,
     PauseSerializer,
     ScheduledTaskSerializer,
+    SchedulePreviewRequestSerializer,
+    SchedulePreviewSerializer,
     StartTaskSerializer,
     TaskExecutionSerializer,
     TaskExecutionSummarySerializer,
@@ -42,6 +48,8 @@ class ScheduledTaskViewSet(LabModelViewSet):
     ordering_fields = ["name", "created_at", "next_run_at"]
     ordering = ["-id"]
     scope_area = "tasks"
+    action_permissions = {"preview_schedule": "view"}
+    extra_query_parameters = ("count",)
 
     def perform_destroy(self, instance: ScheduledTask) -> None:
         services.delete_task(task=instance)
@@ -60,6 +68,41 @@ class ScheduledTaskViewSet(LabModelViewSet):
     def resume(self, request: Request, **kwargs: Any) -> Response:
         """Start the schedule again. Slots of the pause do not fire."""
         return self._changed(services.resume_task(task=self.get_object()), "Resumed.")
+
+    @extend_schema(request=BackfillSerializer, responses={202: BackfillResultSerializer})
+    @action(detail=True, methods=["post"])
+    def backfill(self, request: Request, **kwargs: Any) -> Response:
+        """Run the slots of a past period that were missed or skipped, or have no run. `dry_run` only counts."""
+        body = BackfillSerializer(data=request.data or {})
+        body.is_valid(raise_exception=True)
+        asked = body.validated_data
+        task = self.get_object()
+        result = backfills.backfill(task=task, from_at=asked["from"], to_at=asked["to"], dry_run=asked["dry_run"])
+        if asked["dry_run"]:
+            return Response(asdict(result))
+        self.record(task, audit.CHANGE, f"Backfilled {result.revived + result.created} slots.")
+        return Response(asdict(result), status=status.HTTP_202_ACCEPTED)
+
+    @extend_schema(
+        responses=SchedulePreviewSerializer,
+        parameters=[OpenApiParameter("count", int, description="How many, 1 to 100; default 5.")],
+    )
+    @action(detail=True, methods=["get"], url_path="next-runs")
+    def next_runs(self, request: Request, **kwargs: Any) -> Response:
+        """The next runs, with what changes of clocks do to them."""
+        body = SchedulePreviewRequestSerializer().fields["count"]
+        count = body.run_validation(_number(request.query_params.get("count", "5")))
+        return Response(previews.of_task(self.get_object(), now=clock.database_now(), count=count))
+
+    @extend_schema(request=SchedulePreviewRequestSerializer, responses=SchedulePreviewSerializer)
+    @action(detail=False, methods=["post"], url_path="preview-schedule")
+    def preview_schedule(self, request: Request, **kwargs: Any) -> Response:
+        """What a schedule means and when it runs, before it is saved."""
+        body = SchedulePreviewRequestSerializer(data=request.data or {})
+        body.is_valid(raise_exception=True)
+        asked = dict(body.validated_data)
+        text, count = asked.pop("schedule"), asked.pop("count")
+        return Response(previews.of_text(text, now=clock.database_now(), count=count, **asked))
 
     def _changed(self, task: ScheduledTask, message: str) -> Response:
         self.record(task, audit.CHANGE, message)
@@ -131,6 +174,11 @@ class ExecutionsOfTaskViewSet(TaskExecutionViewSet):
         )
         self.record(execution, audit.ADDITION, "Started.")
         return self._answer(execution, status=status.HTTP_202_ACCEPTED)
+
+
+def _number(text: str) -> Any:
+    """`text` as an integer where it is one; what it is otherwise, its field refuses."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text
 
 
 def idempotency_key(request: Request) -> str:
