@@ -156,27 +156,20 @@ def start_execution(
         return _same_request(execution)
 
 
-def start_for_webhook(*, workflow: Workflow, version: WorkflowVersion, webhook: Webhook) -> WorkflowExecution | None:
-    """Record and queue the run that `webhook` triggers, in the transaction that stores it. One per webhook and workflow."""
-    execution = build_execution(workflow, version=version)
-    execution.trigger_source = "webhook"
-    execution.trigger_data = webhook.body
-    execution.webhook = webhook
+def start_for_webhook(*, version: WorkflowVersion, webhook: Webhook, reason_to_fail: str = "") -> WorkflowExecution:
+    """Record and queue the run that `webhook` triggers, in the transaction that stores it. One per webhook and workflow.
+
+    With `reason_to_fail` the run has failed already: a trigger that could not be judged leaves a visible row.
+    """
+    execution = build_execution(version.workflow, version=version)
+    execution.trigger_source, execution.trigger_data, execution.webhook = "webhook", webhook.body, webhook
     execution.dedupe_key = f"webhook:{webhook.pk}"
     execution.depth = triggers.depth_of(webhook)
     if execution.depth >= MAX_HOPS:
-        return _insert_failed(execution, f"Stopped: {MAX_HOPS} hops from workflow to workflow, so this is a loop.")
+        reason_to_fail = f"Stopped: {MAX_HOPS} hops from workflow to workflow, so this is a loop."
+    if reason_to_fail:
+        return _insert_failed(execution, reason_to_fail)
     return queue.enqueue(execution, due_at=clock.database_now())
-
-
-def fail_for_webhook(
-    *, workflow: Workflow, version: WorkflowVersion, webhook: Webhook, reason: str
-) -> WorkflowExecution:
-    """A trigger that could not be judged leaves a failed run with the reason."""
-    execution = build_execution(workflow, version=version)
-    execution.trigger_source, execution.trigger_data, execution.webhook = "webhook", webhook.body, webhook
-    execution.dedupe_key = f"webhook:{webhook.pk}"
-    return _insert_failed(execution, reason)
 
 
 def cancel_execution(*, execution: WorkflowExecution) -> WorkflowExecution:

@@ -31,15 +31,13 @@ def start_matching(sender: Any, webhook: Webhook, **kwargs: Any) -> None:
         workflow__enabled=True, workflow__trigger_type=Workflow.TriggerType.WEBHOOK, number=F("workflow__version")
     )
     for version in versions.order_by("workflow_id"):
-        workflow = version.workflow
-        with transaction.atomic():
-            try:
-                if matches(workflow.trigger_config, webhook):
-                    services.start_for_webhook(workflow=workflow, version=version, webhook=webhook)
-            except ExpressionError as error:
-                services.fail_for_webhook(
-                    workflow=workflow, version=version, webhook=webhook, reason=f"The filter failed: {error.message}"
-                )
+        try:
+            wanted, reason = matches(version.workflow.trigger_config, webhook), ""
+        except ExpressionError as error:
+            wanted, reason = True, f"The filter failed: {error.message}"
+        if wanted:
+            with transaction.atomic():
+                services.start_for_webhook(version=version, webhook=webhook, reason_to_fail=reason)
 
 
 def matches(config: dict[str, Any], webhook: Webhook) -> bool:
