@@ -79,7 +79,7 @@ def entry(
     request_body: bytes | None = request.__dict__.get("_body")
     response_body = response.content if isinstance(response, HttpResponse) else None
     request_size = _size(meta.get("CONTENT_LENGTH"), request_body)
-    response_size = len(response_body or b"")
+    response_size = _size(response.get("Content-Length"), response_body)
     if not keeps_bodies(request.path, response.status_code):
         request_body = response_body = None
     weight = ROW_WEIGHT + len(request.path) + len(query) + len(request_body or b"") + len(response_body or b"")
@@ -133,7 +133,7 @@ def error_of(request: HttpRequest, response: HttpResponseBase) -> str:
 
 
 def _size(content_length: str | None, body: bytes | None) -> int:
-    """What was announced; of a chunked body, what was read."""
+    """What was announced, unless the body is at hand."""
     if body is not None:
         return len(body)
     return int(content_length) if content_length and content_length.isascii() and content_length.isdigit() else 0

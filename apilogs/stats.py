@@ -5,7 +5,6 @@ Percentiles: from rows, the observed duration of the nearest rank; from hours, t
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from django.db.models.functions import Trunc
 from psycopg.errors import QueryCanceled
 
 from apilogs import histogram
-from apilogs.models import ApiLog, ApiLogDrop, ApiLogHour
+from apilogs.models import ApiLog, ApiLogDrop
 from apilogs.services import floor_hour
 from automation_lab.core.exceptions import Invalid
 
@@ -67,10 +66,6 @@ class Selection:
         if self.path:
             rows = rows.filter(path__startswith=self.path)
         return rows.filter(method=self.method) if self.method else rows
-
-    def hours(self) -> QuerySet[ApiLogHour]:
-        hours = ApiLogHour.objects.filter(hour__gte=floor_hour(self.since), hour__lt=self.until).order_by()
-        return hours.filter(route=self.route) if self.route else hours
 
 
 # --- what the API answers ---------------------------------------------------------------------------------------------
@@ -211,39 +206,30 @@ def _from_rows(selection: Selection, group: str) -> Iterable[Mapping[str, Any]]:
     )
 
 
-def _from_hours(selection: Selection, group: str) -> Iterable[Mapping[str, Any]]:
-    keys = {"all": Value(""), "route": F("route"), "hour": F("hour")}
-    key = keys.get(group) or Trunc("hour", group, tzinfo=UTC)
-    classes = {f"class_{status}": Sum("count", filter=Q(status_class=status)) for status in STATUS_CLASSES}
-    histograms = _histograms(selection, group)
-    counted = (
-        selection.hours()
-        .values(key=key)
-        .annotate(**classes, total_ms=Sum("duration_ms_sum"), longest_ms=Max("duration_ms_max"))
-    )
-    return [
-        {**row, "percentiles": [histogram.percentile(histograms[row["key"]], share) for share in SHARES]}
-        for row in counted
-    ]
-
-
 GROUPS_OF_HOURS = {"all": "''", "route": "route", "hour": "hour", "day": "date_trunc('day', hour, 'UTC')"}
-HISTOGRAMS = """
-    SELECT {group}, bucket - 1, sum(amount)
-    FROM api_log_hours, unnest(histogram) WITH ORDINALITY AS counts (amount, bucket)
-    WHERE hour >= %s AND hour < %s AND (%s = '' OR route = %s) AND amount > 0
-    GROUP BY 1, 2
+CLASS_SUMS = ", ".join(f"sum(count) FILTER (WHERE status_class = {status})" for status in STATUS_CLASSES)
+# Element by element: three times as fast as unnesting, for a month of hours has millions of elements.
+HISTOGRAM_SUM = ", ".join(f"sum(histogram[{bucket + 1}])" for bucket in range(histogram.BUCKETS))
+FROM_HOURS = """
+    SELECT {group}, sum(duration_ms_sum), max(duration_ms_max), ARRAY[{histogram}], {classes}
+    FROM api_log_hours
+    WHERE hour >= %(since)s AND hour < %(until)s AND (%(route)s = '' OR route = %(route)s)
+    GROUP BY 1
 """
 
 
-def _histograms(selection: Selection, group: str) -> dict[Any, list[int]]:
-    """Added up in the database: a month of hours has millions of buckets."""
-    counts: dict[Any, dict[int, int]] = defaultdict(dict)
+def _from_hours(selection: Selection, group: str) -> Iterable[Mapping[str, Any]]:
     with connection.cursor() as cursor:
         cursor.execute(
-            HISTOGRAMS.format(group=GROUPS_OF_HOURS[group]),
-            [floor_hour(selection.since), selection.until, selection.route, selection.route],
+            FROM_HOURS.format(group=GROUPS_OF_HOURS[group], histogram=HISTOGRAM_SUM, classes=CLASS_SUMS),
+            {"since": floor_hour(selection.since), "until": selection.until, "route": selection.route},
         )
-        for key, bucket, amount in cursor:
-            counts[key][bucket] = int(amount)
-    return {key: histogram.from_counts(buckets) for key, buckets in counts.items()}
+        for key, total_ms, longest_ms, sums, *classes in cursor:
+            counts = [int(count or 0) for count in sums]
+            yield {
+                "key": key,
+                "total_ms": total_ms,
+                "longest_ms": longest_ms,
+                "percentiles": [histogram.percentile(counts, share) for share in SHARES],
+                **{f"class_{status}": int(count or 0) for status, count in zip(STATUS_CLASSES, classes, strict=True)},
+            }

@@ -149,6 +149,27 @@ def test_a_streamed_response_goes_out_whole_and_without_a_copy(log_rows: StoredR
     assert (row.response_body, row.response_size) == (None, 0)
 
 
+def test_no_credential_of_a_request_is_anywhere_in_the_table(
+    log_rows: StoredRows, web: Client, settings: Settings
+) -> None:
+    settings.API_LOG_BODIES = "all"
+    web.cookies["sessionid"] = "canary-session"
+
+    web.post(
+        "/v1/echo/1?access_token=canary-query&status=400",
+        {"db_password": "canary-password", "nested": [{"api_key": "canary-key"}]},
+        content_type=JSON,
+        headers={"Authorization": "Bearer canary-token", "X-Api-Key": "canary-header", "X-Hub-Signature-256": "canary"},
+    )
+
+    assert len(log_rows()) == 1
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT api_logs::text FROM api_logs")
+        [(dump,)] = cursor.fetchall()
+    assert "canary" not in dump
+    assert "Bearer [redacted]" in dump
+
+
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 

@@ -157,7 +157,8 @@ def test_giving_up_at_the_exit_takes_no_longer_than_allowed(log_writer: LogWrite
     assert "1 API log rows could not be stored" in caplog.text
 
 
-def test_a_forked_child_gets_a_writer_of_its_own(settings) -> None:
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # from Python 3.12 on
+def test_a_forked_child_gets_a_writer_of_its_own() -> None:
     writer.record(make_entry(correlation_id="parent"))
     pid = os.fork()
     if pid == 0:
