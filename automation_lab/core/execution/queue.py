@@ -19,7 +19,7 @@ from automation_lab.core.exceptions import Conflict
 from automation_lab.core.execution import concurrency
 from automation_lab.core.execution.claims import Claim, Replaced
 from automation_lab.core.execution.hints import kind_of, run_job, send_job
-from automation_lab.core.execution.models import LIVE_STATUSES, Execution, reference
+from automation_lab.core.execution.models import LIVE_STATUSES, Execution
 from automation_lab.core.registry import executables
 
 logger = logging.getLogger(__name__)
@@ -91,15 +91,18 @@ def guard(claim: Claim) -> None:
 def park(claim: Claim, *, due_at: datetime | None, now: datetime, **changes: Any) -> None:
     """Let go of the execution until `due_at` (None: until an event wakes it). Frees the worker's slot.
 
-    Belongs in the transaction that records why. Raises Replaced.
+    One that was asked to cancel in the meantime ends here. Belongs in the transaction that records why. Raises
+    Replaced.
     """
     values = {"worker": None, "due_at": due_at, "updated_at": now, "job_id": None, **changes}
     with concurrency.leaving(claim.model, claim.concurrency_keys, now=now):
         if claim.rows().update(**values) == 0:
             raise Replaced(claim)
-    if due_at is not None:
-        execution = reference(claim.model, claim.pk)
-        execution.priority = claim.priority
+    # The update has locked the row: from here on a request to cancel finds it free and ends it by itself.
+    execution = claim.model._default_manager.get(pk=claim.pk)
+    if execution.cancel_requested_at is not None:
+        end(execution, status="cancelled", now=now, error_message="Cancelled.")
+    elif due_at is not None:
         send_job(execution, due_at=due_at)
 
 
