@@ -6,7 +6,7 @@ import logging
 from abc import ABC, abstractmethod
 from datetime import datetime
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 
 from automation_lab.core import clock, correlation
 from automation_lab.core.execution import concurrency, queue
@@ -65,12 +65,14 @@ def _claim(execution: Execution, *, worker: int) -> int | None:
 
 def _run_claimed(executable: Executable, claim: Claim) -> None:
     execution = executable.model._default_manager.get(pk=claim.pk)
-    claim.priority, claim.concurrency_keys = execution.priority, execution.concurrency_keys
+    claim.concurrency_keys = execution.concurrency_keys
     with correlation.bind(execution.correlation_id):
         try:
             executable.run(execution, claim)
         except Replaced as replaced:
             logger.warning("%s Its result is thrown away.", replaced)
+        except (OperationalError, InterfaceError):
+            logger.exception("%s %s: the database is away. Recovery takes it over.", claim.model._meta.label, claim.pk)
         except Exception as error:  # the worker loop's edge: whatever happens, the execution must not stay running
             logger.exception("%s %s failed unexpectedly.", claim.model._meta.label, claim.pk)
             _give_up(executable, execution, claim, error)
