@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -25,14 +25,19 @@ from tasks.secret_context import SecretsContext, allowed_hosts
 
 Status = TaskExecution.Status
 WORKER_LOST = "The worker was lost during the run, and this task is set to fail then."
+WORKER_STOPPED = "The worker stopped during the run, and this task is set to fail then."
+MOST_LOST_WORKERS = 5
+NO_DECISION = retry.Decision(None, "")
+CRASH_LOOP = f"{MOST_LOST_WORKERS} workers were lost in this run: it is not tried again."
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one attempt came to: an output, an error, or an interruption."""
+    """What one attempt came to: an output, an error with what follows from it, or an interruption."""
 
     output: dict[str, Any] | None = None
     error: RunError | None = None
+    decision: retry.Decision = NO_DECISION
     interrupted: Interrupted | None = None
 
 
@@ -49,6 +54,8 @@ class TaskExecutable(Executable):
         task = execution.task
         attempt = queue.persist(lambda: _begin(execution, claim))
         outcome = self._attempt(task, execution, claim)
+        if outcome.error is not None:
+            outcome = replace(outcome, decision=_decide(task, execution, attempt, outcome.error, claim))
         queue.persist(lambda: _settle(task, execution, attempt, outcome, claim))
 
     def _attempt(self, task: ScheduledTask, execution: TaskExecution, claim: Claim) -> Outcome:
@@ -83,6 +90,7 @@ class TaskExecutable(Executable):
         queue.finish(claim, status=Status.FAILED, now=now, error_message=message)
         assert isinstance(execution, TaskExecution)  # noqa: S101
         outcomes.record(execution, status=Status.FAILED, error_message=message, now=now)
+        _write_log(claim)
 
     def taken_over(self, execution: Execution, *, worker: int, now: datetime) -> str:
         assert isinstance(execution, TaskExecution)  # noqa: S101
@@ -90,7 +98,10 @@ class TaskExecutable(Executable):
         _close_attempts(
             execution, status=TaskAttempt.Status.LOST, now=now, error="runtime.worker_lost", message=message
         )
-        return WORKER_LOST if execution.task.on_lost_worker == ScheduledTask.OnLostWorker.FAIL else ""
+        if execution.task.on_lost_worker == ScheduledTask.OnLostWorker.FAIL:
+            return WORKER_LOST
+        lost = execution.attempts.filter(status=TaskAttempt.Status.LOST).count()
+        return CRASH_LOOP if lost >= MOST_LOST_WORKERS else ""
 
     def ended(self, execution: Execution, *, now: datetime) -> None:
         assert isinstance(execution, TaskExecution)  # noqa: S101
@@ -119,14 +130,34 @@ def rendered_config(task: ScheduledTask, execution: TaskExecution, handler: Task
 
 
 def _begin(execution: TaskExecution, claim: Claim) -> TaskAttempt:
-    """Commit before the effect: the attempt is on record whatever happens to this process."""
+    """Commit before the effect: the attempt is on record whatever happens to this process. Safe to repeat."""
     queue.guard(claim)
     number = execution.attempt + 1
     now = clock.database_now()
     claim.rows().update(attempt=number, updated_at=now)
-    return TaskAttempt.objects.create(
-        execution=execution, number=number, epoch=claim.epoch, worker=claim.worker, started_at=now
+    attempt = TaskAttempt(execution=execution, number=number, epoch=claim.epoch, worker=claim.worker, started_at=now)
+    TaskAttempt.objects.bulk_create(
+        [attempt], update_conflicts=True, unique_fields=["execution", "epoch"], update_fields=["started_at"]
     )
+    return attempt
+
+
+def _decide(
+    task: ScheduledTask, execution: TaskExecution, attempt: TaskAttempt, error: RunError, claim: Claim
+) -> retry.Decision:
+    """What follows from `error`: decided and logged once, however often its record has to be written."""
+    now = queue.persist(clock.database_now)
+    decision = retry.decide(
+        retry.normalise(task.retry_policy),
+        attempt=attempt.number,
+        failure=error.as_failure(),
+        first_started_at=execution.started_at or now,
+        now=now,
+        deadline_at=execution.deadline_at,
+        retry_if=lambda source: _retry_if(source, error, attempt.number),
+    )
+    _log(claim, "error", f"Attempt {attempt.number} failed: {error.message} {decision.reason}")
+    return decision
 
 
 def _settle(
@@ -135,9 +166,9 @@ def _settle(
     """Commit after the effect: result, counters and next attempt together, or nothing if this claim was replaced."""
     now = clock.database_now()
     if outcome.interrupted is not None:
-        _settle_interruption(attempt, outcome.interrupted, claim, now)
+        _settle_interruption(task, attempt, outcome.interrupted, claim, now)
     elif outcome.error is not None:
-        _settle_error(task, execution, attempt, outcome.error, claim, now)
+        _settle_error(execution, attempt, outcome.error, outcome.decision, claim, now)
     else:
         _settle_success(attempt, outcome.output, claim, now)
     _write_log(claim)
@@ -151,22 +182,18 @@ def _settle_success(attempt: TaskAttempt, output: dict[str, Any] | None, claim: 
 
 
 def _settle_error(
-    task: ScheduledTask, execution: TaskExecution, attempt: TaskAttempt, error: RunError, claim: Claim, now: datetime
+    execution: TaskExecution,
+    attempt: TaskAttempt,
+    error: RunError,
+    decision: retry.Decision,
+    claim: Claim,
+    now: datetime,
 ) -> None:
     message = masked_text(error.message)
-    decision = retry.decide(
-        retry.normalise(task.retry_policy),
-        attempt=attempt.number,
-        failure=error.as_failure(),
-        first_started_at=execution.started_at or now,
-        now=now,
-        deadline_at=execution.deadline_at,
-        retry_if=lambda source: _retry_if(source, error, attempt.number),
-    )
-    _log(claim, "error", f"Attempt {attempt.number} failed: {message} {decision.reason}")
+    timed_out = retry.matches(error.code, ("timeout",))
     _close(
         attempt,
-        status=TaskAttempt.Status.TIMEOUT if error.code == "timeout.total" else TaskAttempt.Status.FAILED,
+        status=TaskAttempt.Status.TIMEOUT if timed_out else TaskAttempt.Status.FAILED,
         now=now,
         error_class=error.code,
         error_message=message,
@@ -177,14 +204,22 @@ def _settle_error(
     if decision.at is not None:
         queue.park(claim, due_at=decision.at, now=now, status=Status.PENDING, error_message=message)
         return
-    final = Status.TIMEOUT if error.code == "timeout.total" else Status.FAILED
+    final = Status.TIMEOUT if timed_out else Status.FAILED
     queue.finish(claim, status=final, now=now, error_message=message)
     outcomes.record(execution, status=final, error_message=message, now=now)
 
 
-def _settle_interruption(attempt: TaskAttempt, interrupted: Interrupted, claim: Claim, now: datetime) -> None:
+def _settle_interruption(
+    task: ScheduledTask, attempt: TaskAttempt, interrupted: Interrupted, claim: Claim, now: datetime
+) -> None:
     if interrupted.reason == REPLACED:
         raise Replaced(claim)
+    may_run_again = task.on_lost_worker == ScheduledTask.OnLostWorker.RERUN or not interrupted.request_sent
+    if interrupted.reason == STOPPING and not may_run_again:
+        _close(attempt, status=TaskAttempt.Status.LOST, now=now, error_message=WORKER_STOPPED)
+        queue.finish(claim, status=Status.FAILED, now=now, error_message=WORKER_STOPPED)
+        outcomes.record(attempt.execution, status=Status.FAILED, error_message=WORKER_STOPPED, now=now)
+        return
     if interrupted.reason == STOPPING:
         _close(attempt, status=TaskAttempt.Status.RELEASED, now=now, error_message="Handed back: the worker stopped.")
         queue.park(claim, due_at=now, now=now, status=Status.PENDING, attempt=attempt.number - 1)
@@ -228,7 +263,7 @@ def _log(claim: Claim, level: str, text: str) -> None:
 
 
 def _write_log(claim: Claim) -> None:
-    lines = claim.log.drain()
+    lines = claim.log.lines()
     TaskLog.objects.bulk_create(
         TaskLog(execution_id=claim.pk, epoch=claim.epoch, **{k: v for k, v in line.items() if k != "path"})
         for line in lines

@@ -26,7 +26,6 @@ class Claim:
     pk: int
     epoch: int
     worker: int
-    priority: int = 0
     concurrency_keys: list[str] = field(default_factory=list)
     cancellation: Cancellation = field(default_factory=Cancellation)
     log: LogBuffer = field(default_factory=lambda: LogBuffer())
@@ -61,6 +60,11 @@ class LogBuffer:
             if self._seq == self.MAX_LINES:
                 level, text = "warning", f"More than {self.MAX_LINES} lines: the rest is not kept."
             self._lines.append({"seq": self._seq, "level": level, "text": text[:8_000], "at": at, "path": path})
+
+    def lines(self) -> list[dict[str, Any]]:
+        """All lines that were not drained: still there when the commit that writes them is repeated."""
+        with self._lock:
+            return list(self._lines)
 
     def drain(self) -> list[dict[str, Any]]:
         with self._lock:
