@@ -79,6 +79,15 @@ class LabAutoSchema(AutoSchema):
         return response
 
 
+def loosen_free_values(result: Any, **kwargs: Any) -> Any:
+    """Post-processing: "anything, or null" is anything; as `oneOf` null would match both and so be invalid."""
+    if isinstance(result, dict):
+        if result.get("oneOf") == [{}, {"type": "null"}]:
+            result = {name: value for name, value in result.items() if name != "oneOf"}
+        return {name: loosen_free_values(value) for name, value in result.items()}
+    return [loosen_free_values(item) for item in result] if isinstance(result, list) else result
+
+
 class StrictFilterExtension(DjangoFilterExtension):
     """Documents `ordering` beside the filters."""
 
