@@ -8,12 +8,13 @@ class TasksConfig(AppConfig):
 
     def ready(self) -> None:
         from automation_lab.core.execution.hints import kind_of
-        from automation_lab.core.registry import executables, secret_values, tick_sources
+        from automation_lab.core.registry import executables, live_topics, secret_values, tick_sources
         from tasks import ticking
         from tasks.handlers.api_call import ApiCallHandler
         from tasks.handlers.base import handlers
         from tasks.handlers.cron import CronHandler
         from tasks.handlers.webhook import WebhookHandler
+        from tasks.live import TASK_EXECUTION
         from tasks.models import TaskExecution
         from tasks.runner import TaskExecutable
         from tasks.secret_context import live_values
@@ -23,3 +24,4 @@ class TasksConfig(AppConfig):
         executables.register(kind_of(TaskExecution), TaskExecutable())
         tick_sources.register("tasks", ticking.tick)
         secret_values.register("secrets", live_values)
+        live_topics.register(TASK_EXECUTION.name, TASK_EXECUTION)

@@ -8,9 +8,10 @@ class WorkflowsConfig(AppConfig):
 
     def ready(self) -> None:
         from automation_lab.core.execution.hints import kind_of
-        from automation_lab.core.registry import executables
+        from automation_lab.core.registry import executables, live_topics
         from inbox.signals import webhook_received
         from workflows import triggers
+        from workflows.live import WORKFLOW_EXECUTION
         from workflows.models import WorkflowExecution
         from workflows.runner import WorkflowExecutable
         from workflows.steps.api_call import ApiCallStep
@@ -23,4 +24,5 @@ class WorkflowsConfig(AppConfig):
         for step_type in (ValidateStep(), ApiCallStep(), EmailStep(), SetStep(), ConditionStep()):
             step_types.register(step_type.key, step_type)
         executables.register(kind_of(WorkflowExecution), WorkflowExecutable())
+        live_topics.register(WORKFLOW_EXECUTION.name, WORKFLOW_EXECUTION)
         webhook_received.connect(triggers.start_matching, dispatch_uid="workflows.start_matching")

@@ -15,38 +15,12 @@ from dataclasses import dataclass, field
 from django.db.migrations import RunSQL
 
 CHANNEL = "lab_live"
+# The function lab_announce of migration automation_lab.0002 has these as well.
 LOCK_CLASS = 1_818_850_917  # "live" in ASCII
 SLOTS = 64
 
-CREATE_FUNCTION = """
-CREATE OR REPLACE FUNCTION lab_announce() RETURNS trigger LANGUAGE plpgsql AS $lab$
-DECLARE
-    changed bigint[];
-BEGIN
-    IF pg_try_advisory_xact_lock(%(lock_class)s, pg_backend_pid() %% %(slots)s) THEN
-        RETURN NULL;
-    END IF;
-    IF TG_OP = 'INSERT' THEN
-        SELECT array_agg(id ORDER BY id) INTO changed FROM new_rows;
-    ELSE
-        EXECUTE 'SELECT array_agg(n.id ORDER BY n.id) FROM new_rows n JOIN old_rows o USING (id) WHERE ' || TG_ARGV[0]
-            INTO changed;
-    END IF;
-    FOR start IN 1 .. coalesce(cardinality(changed), 0) BY 300 LOOP
-        PERFORM pg_notify('%(channel)s', json_build_object(
-            'table', TG_TABLE_NAME,
-            'event', CASE TG_OP WHEN 'INSERT' THEN 'created' ELSE 'updated' END,
-            'at', now(),
-            'ids', changed[start : start + 299]
-        )::text);
-    END LOOP;
-    RETURN NULL;
-END
-$lab$
-""" % {"lock_class": LOCK_CLASS, "slots": SLOTS, "channel": CHANNEL}
-DROP_FUNCTION = "DROP FUNCTION lab_announce()"
-
-WATCH = f"SELECT pg_advisory_lock_shared({LOCK_CLASS}, slot) FROM generate_series(0, {SLOTS - 1}) AS slot"
+WATCH = "SELECT pg_advisory_lock_shared(%s, slot) FROM generate_series(0, %s) AS slot"
+WATCH_ARGUMENTS = [LOCK_CLASS, SLOTS - 1]
 
 
 @dataclass(frozen=True)
