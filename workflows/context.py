@@ -9,6 +9,7 @@ from typing import Any
 from inbox.models import Webhook
 from tasks.secret_context import SecretsContext
 from workflows.models import StepExecution, WorkflowExecution
+from workflows.scope import Scope
 
 
 class Headers(dict[str, Any]):
@@ -90,8 +91,6 @@ def step_names(record: StepExecution) -> dict[str, Any]:
     }
 
 
-def names_at(
-    base: dict[str, Any], *, variables: dict[str, Any], steps: dict[str, Any], now: datetime
-) -> dict[str, Any]:
+def names_at(scope: Scope, *, variables: dict[str, Any], now: datetime) -> dict[str, Any]:
     """All names at one step. `now` is frozen when the step is first scheduled, so that a retry sees the same value."""
-    return {**base, "vars": variables, "steps": steps, "now": now}
+    return {**scope.names, "vars": variables, "steps": scope.outputs, "now": now}

@@ -110,9 +110,8 @@ def child_sequences(step: dict[str, Any]) -> dict[str, Steps]:
     step_type = step_types.get(step["type"]) if step.get("type") in step_types else None
     config = step.get("config")
     if isinstance(step_type, ContainerType) and isinstance(config, dict):
-        for branch in step_type.branches:
-            if isinstance(config.get(branch), list):
-                found[f"config.{branch}"] = config[branch]
+        for path, children in step_type.child_steps(config).items():
+            found[f"config.{path}"] = children
     handler = step.get("on_error")
     if isinstance(handler, dict) and isinstance(handler.get("steps"), list):
         found["on_error.steps"] = handler["steps"]

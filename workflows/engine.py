@@ -7,7 +7,7 @@ comes to the same place, because every decision is on record.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -19,8 +19,11 @@ from automation_lab.core.execution.failures import Interrupted, RunError
 from automation_lab.core.execution.results import masked_text, storable
 from automation_lab.core.registry import UnknownKey
 from workflows import context
+from workflows.branches import BRANCH_CANCELLED, StepChildren
+from workflows.flow import StepFailed, Waiting
 from workflows.models import StepAttempt, StepExecution, WorkflowExecution
-from workflows.steps.base import ContainerType, StepContext, Steps, StepType, step_types
+from workflows.scope import Scope
+from workflows.steps.base import ContainerType, StepContext, Steps, StepType, Wait, WaitingType, step_types
 from workflows.store import RunStore
 
 Status = StepExecution.Status
@@ -31,18 +34,6 @@ ENDED = frozenset({Status.SUCCESS, Status.FAILED, Status.SKIPPED, Status.CANCELL
 NO_RETRY = retry.RetryPolicy(max_attempts=1)
 
 
-class Parked(Exception):
-    """The run has let go of its worker: it waits for an instant or an event."""
-
-
-class StepFailed(Exception):
-    """A step has failed for good and nothing in its place handles it."""
-
-    def __init__(self, record: StepExecution) -> None:
-        super().__init__(record.path)
-        self.record = record
-
-
 @dataclass(frozen=True)
 class Toolbox:
     """What the engine is given from outside, so that tests can replace it."""
@@ -50,43 +41,44 @@ class Toolbox:
     now: Callable[[], datetime]
     http: Any
     allowed_hosts: Callable[[dict[str, Any]], dict[str, list[str]]]
+    release_connection: Callable[[], None] = lambda: None
 
 
-@dataclass
 class Engine:
-    """One walk over one claimed run. `run()` returns when every step has ended; raises StepFailed, Parked, Interrupted."""
+    """One walk over one claimed run.
 
-    store: RunStore
-    tools: Toolbox
-    policy: dict[str, Any]
-    outputs: dict[str, Any] = field(default_factory=dict)
+    `run()` returns when every step has ended; raises StepFailed, Stop, Waiting or Interrupted.
+    """
 
-    def __post_init__(self) -> None:
-        self.base = context.run_names(self.store.execution)
-        self.cancellation = self.store.claim.cancellation
+    def __init__(self, store: RunStore, tools: Toolbox, policy: dict[str, Any]) -> None:
+        self.store = store
+        self.tools = tools
+        self.policy = policy
 
     def run(self, steps: Steps) -> None:
+        scope = Scope(context.run_names(self.store.execution), self.store.claim.cancellation)
         for number, step in enumerate(steps, start=1):
-            self._step(step, step["id"])
+            self.step(step, step["id"], scope)
             self.store.finished_steps = max(self.store.finished_steps, number)
 
-    def _sequence(self, steps: Steps, prefix: str) -> None:
+    def sequence(self, steps: Steps, prefix: str, scope: Scope) -> None:
         for step in steps:
-            self._step(step, f"{prefix}/{step['id']}")
+            self.step(step, f"{prefix}/{step['id']}", scope)
 
-    def _step(self, step: dict[str, Any], path: str) -> None:
+    def step(self, step: dict[str, Any], path: str, scope: Scope) -> None:
         record = self.store.record(step, path)
         if record.status not in ENDED:
-            self._check_interruption()
-            self._perform(step, record)
-        self.outputs[record.step_id] = context.step_names(record)
+            if scope.cancellation.cancelled:
+                raise Interrupted(scope.cancellation.reason)
+            self._perform(step, record, scope)
+        scope.outputs[record.step_id] = context.step_names(record)
         if record.status in (Status.FAILED, Status.TIMEOUT):
-            self._handle_failure(step, record)
+            self._handle_failure(step, record, scope)
 
-    def _perform(self, step: dict[str, Any], record: StepExecution) -> None:
+    def _perform(self, step: dict[str, Any], record: StepExecution, scope: Scope) -> None:
         now = record.scheduled_at or self.tools.now()
         self.store.change(record, scheduled_at=now, started_at=record.started_at or now)
-        names = self._names(now)
+        names = context.names_at(scope, variables=self.store.variables.values, now=now)
         try:
             step_type = step_types.get(step["type"])
             wanted = record.status != Status.PENDING or self._wanted(step, names)
@@ -98,9 +90,11 @@ class Engine:
             if not wanted:
                 self._end(record, Status.SKIPPED)
             elif isinstance(step_type, ContainerType):
-                self._run_container(step_type, step, record, names)
+                self._run_container(step_type, step, record, names, scope)
+            elif isinstance(step_type, WaitingType):
+                self._run_waiting(step_type, step, record, names, scope)
             else:
-                self._run_leaf(step_type, step, record, names)
+                self._run_plain(step_type, step, record, names, scope)
 
     def _wanted(self, step: dict[str, Any], names: dict[str, Any]) -> bool:
         if not step.get("enabled", True):
@@ -110,40 +104,72 @@ class Engine:
     # --- containers ---------------------------------------------------------------------------------------------------
 
     def _run_container(
-        self, step_type: ContainerType, step: dict[str, Any], record: StepExecution, names: dict[str, Any]
+        self, step_type: ContainerType, step: dict[str, Any], record: StepExecution, names: dict[str, Any], scope: Scope
     ) -> None:
         try:
             config = self._config(step_type, step, names)
-            if record.status != Status.RUNNING:
-                decision = step_type.decide(config=config, context=self._context(step, record, names))
-                self.store.change(record, status=Status.RUNNING, attempt=1, output=storable(decision))
+            step_context = self._context(step, record, names, scope)
+            if record.status == Status.PENDING:
+                state = step_type.decide(config=config, context=step_context)
+                self.store.change(record, status=Status.RUNNING, attempt=1, state=state)
+            children = StepChildren(self, record, scope)
+            output = step_type.walk(config=config, context=step_context, state=record.state or {}, children=children)
+        except StepFailed as failed:
+            self._end(record, Status.FAILED, error={**(failed.record.error or {}), "step": failed.record.path})
+        except AutomationLabError as error:
+            self._fail(record, _as_run_error(error))
+        else:
+            self._end(record, Status.SUCCESS, step=step, output=storable(output), state=None)
+
+    # --- steps that wait ----------------------------------------------------------------------------------------------
+
+    def _run_waiting(
+        self, step_type: WaitingType, step: dict[str, Any], record: StepExecution, names: dict[str, Any], scope: Scope
+    ) -> None:
+        until = record.next_attempt_at
+        if record.status == Status.WAITING and record.signal is None and (until is None or until > self.tools.now()):
+            raise Waiting(until, (record.state or {}).get("waiting_for", WaitingFor.DELAY))
+        try:
+            config = self._config(step_type, step, names)
+            step_context = self._context(step, record, names, scope)
+            if record.status == Status.WAITING:
+                state = record.state or {}
+                result = step_type.resume(config=config, context=step_context, state=state, signal=record.signal)
+            else:
+                shown = storable(expressions.redact(config))
+                key = record.idempotency_key or self._effect_key(record)
+                self.store.change(record, attempt=1, input=shown, idempotency_key=key)
+                step_context = self._context(step, record, names, scope)
+                result = step_type.begin(config=config, context=step_context)
         except AutomationLabError as error:
             self._fail(record, _as_run_error(error))
             return
-        try:
-            for branch, children in step_type.chosen(config=config, decision=record.output or {}):
-                self._sequence(children, f"{record.path}[{branch}]")
-        except StepFailed as failed:
-            self._end(record, Status.FAILED, error={**(failed.record.error or {}), "step": failed.record.path})
-            return
-        self._end(record, Status.SUCCESS, step=step)
+        if isinstance(result, Wait):
+            state = {**result.state, "waiting_for": result.waiting_for}
+            self.store.change(record, status=Status.WAITING, next_attempt_at=result.until, state=state)
+            self.store.commit(now=self.tools.now(), also=lambda: result.record(record))
+            raise Waiting(result.until, result.waiting_for)
+        self._end(record, Status.SUCCESS, step=step, output=storable(result), state=None)
 
     # --- steps that do something --------------------------------------------------------------------------------------
 
-    def _run_leaf(
-        self, step_type: StepType, step: dict[str, Any], record: StepExecution, names: dict[str, Any]
+    def _run_plain(
+        self, step_type: StepType, step: dict[str, Any], record: StepExecution, names: dict[str, Any], scope: Scope
     ) -> None:
         if record.status == Status.INTERRUPTED:
-            self._wait(record, due_at=None, waiting_for=WaitingFor.DECISION)
+            raise Waiting(None, WaitingFor.DECISION)
+        if record.status == Status.WAITING and record.next_attempt_at and record.next_attempt_at > self.tools.now():
+            raise Waiting(record.next_attempt_at, WaitingFor.RETRY)
         attempt: StepAttempt | None = None
         try:
             config = self._config(step_type, step, names)
             if record.status == Status.RUNNING and not self._may_repeat(step_type, step, record, config):
                 return
             attempt = self._begin(step_type, record, config)
-            output = storable(
-                _without_secrets(step_type.run(config=config, context=self._context(step, record, names)))
-            )
+            step_context = self._context(step, record, names, scope)
+            if step_type.has_effect:
+                self.tools.release_connection()
+            output = storable(_without_secrets(step_type.run(config=config, context=step_context)))
         except Interrupted as interrupted:
             self._interrupt(record, attempt, interrupted)
             raise
@@ -163,7 +189,7 @@ class Engine:
             status=Status.RUNNING,
             attempt=record.attempt + 1,
             input=storable(expressions.redact(config)),
-            idempotency_key=record.idempotency_key or self.store.execution.effect_key(record.path, record.generation),
+            idempotency_key=record.idempotency_key or self._effect_key(record),
             next_attempt_at=None,
         )
         if not step_type.has_effect:
@@ -185,13 +211,11 @@ class Engine:
         rule = self._policy(step_type, step).on_unknown_outcome
         if rule == "retry" or (rule == "auto" and step_type.is_safe_to_repeat(config)):
             return True
+        message = "The worker was lost in this step, so it may have been done or not."
         if rule == "fail":
-            message = "The worker was lost in this step, so it may have been done or not."
             self._fail(record, RunError(message, code="unknown_outcome"), commit=True)
             return False
-        self.store.log("warning", "It may have been done or not: waiting for a decision.", path=record.path)
-        self.store.change(record, status=Status.INTERRUPTED)
-        self._wait(record, due_at=None, waiting_for=WaitingFor.DECISION)
+        self._ask(record, RunError(message, code="unknown_outcome"))
         return False
 
     def _settle_failure(
@@ -204,8 +228,7 @@ class Engine:
     ) -> None:
         now = self.tools.now()
         policy = self._policy(step_type, step)
-        if error.outcome_unknown and policy.on_unknown_outcome in ("auto", "ask"):
-            self._ask(record, attempt, error)
+        timed_out = error.code == "timeout.total"
         decision = retry.decide(
             policy,
             attempt=record.attempt,
@@ -215,61 +238,43 @@ class Engine:
             deadline_at=self.store.execution.deadline_at,
             retry_if=lambda source: self._retry_if(source, error, record),
         )
-        timed_out = error.code == "timeout.total"
-        self._close(
-            attempt,
-            StepAttempt.Status.TIMEOUT if timed_out else StepAttempt.Status.FAILED,
-            error=self._error(error, record, retryable=decision.at is not None),
-        )
+        described = self._error(error, record, retryable=decision.at is not None)
+        self._close(attempt, StepAttempt.Status.TIMEOUT if timed_out else StepAttempt.Status.FAILED, error=described)
+        if error.outcome_unknown and policy.on_unknown_outcome in ("auto", "ask"):
+            self._ask(record, error)
         if decision.at is not None:
             self.store.log("warning", f"{error.message} {decision.reason}", path=record.path)
-            self.store.change(
-                record,
-                status=Status.WAITING,
-                next_attempt_at=decision.at,
-                error=self._error(error, record, retryable=True),
-            )
-            self._wait(record, due_at=decision.at, waiting_for=WaitingFor.RETRY)
+            self.store.change(record, status=Status.WAITING, next_attempt_at=decision.at, error=described)
+            self.store.commit(now=now)
+            raise Waiting(decision.at, WaitingFor.RETRY)
         self.store.log("info", decision.reason, path=record.path)
         self._fail(record, error, status=Status.TIMEOUT if timed_out else Status.FAILED, commit=step_type.has_effect)
 
-    def _ask(self, record: StepExecution, attempt: StepAttempt | None, error: RunError) -> None:
-        described = self._error(error, record, retryable=False)
-        self._close(attempt, StepAttempt.Status.FAILED, error=described)
-        self.store.log("warning", f"{error.message} It may have been done: waiting for a decision.", path=record.path)
-        self.store.change(record, status=Status.INTERRUPTED, error=described)
-        self._wait(record, due_at=None, waiting_for=WaitingFor.DECISION)
+    def _ask(self, record: StepExecution, error: RunError) -> None:
+        self.store.log("warning", f"{error.message} Waiting for a decision.", path=record.path)
+        self.store.change(record, status=Status.INTERRUPTED, error=self._error(error, record, retryable=False))
+        self.store.commit(now=self.tools.now())
+        raise Waiting(None, WaitingFor.DECISION)
 
-    def _handle_failure(self, step: dict[str, Any], record: StepExecution) -> None:
+    def _handle_failure(self, step: dict[str, Any], record: StepExecution, scope: Scope) -> None:
         on_error = step.get("on_error", "fail")
         if on_error == "fail":
             raise StepFailed(record)
         if isinstance(on_error, dict):
-            self.base["error"] = record.error
-            self._sequence(on_error["steps"], f"{record.path}[error]")
-
-    # --- interruptions and waits --------------------------------------------------------------------------------------
-
-    def _check_interruption(self) -> None:
-        if self.cancellation.cancelled:
-            raise Interrupted(self.cancellation.reason)
+            inner = scope.inner({"error": record.error}, isolated=False)
+            self.sequence(on_error["steps"], f"{record.path}[error]", inner)
 
     def _interrupt(self, record: StepExecution, attempt: StepAttempt | None, interrupted: Interrupted) -> None:
-        """A worker that stops hands the step back without counting the attempt; what was sent stays `running`: unknown."""
-        if interrupted.reason != STOPPING:
-            return
-        self._close(attempt, StepAttempt.Status.RELEASED)
-        status = Status.RUNNING if interrupted.request_sent else Status.PENDING
-        self.store.change(record, status=status, attempt=max(0, record.attempt - 1))
-
-    def _wait(self, record: StepExecution, *, due_at: datetime | None, waiting_for: str) -> None:
-        self.store.commit_and_park(due_at=due_at, waiting_for=waiting_for, now=self.tools.now())
-        raise Parked(record.path)
+        """What a stop or a cancelled branch leaves of a step. What was sent before a stop stays `running`: unknown."""
+        if interrupted.reason == STOPPING:
+            self._close(attempt, StepAttempt.Status.RELEASED)
+            status = Status.RUNNING if interrupted.request_sent else Status.PENDING
+            self.store.change(record, status=status, attempt=max(0, record.attempt - 1))
+        elif interrupted.reason == BRANCH_CANCELLED:
+            self._close(attempt, StepAttempt.Status.CANCELLED)
+            self._end(record, Status.CANCELLED)
 
     # --- small things -------------------------------------------------------------------------------------------------
-
-    def _names(self, now: datetime) -> dict[str, Any]:
-        return context.names_at(self.base, variables=self.store.variables.values, steps=self.outputs, now=now)
 
     def _config(self, step_type: StepType, step: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
         config = json_schema.with_defaults(step.get("config") or {}, step_type.config_schema)
@@ -277,19 +282,23 @@ class Engine:
             name: value if name in step_type.unrendered else expressions.render(value, names)
             for name, value in config.items()
         }
-        faults = json_schema.check_config(expressions.redact(rendered), step_type.config_schema, templated=False)
+        faults = json_schema.check_config(rendered, step_type.config_schema, templated=False)
         if faults:
             raise RunError(f"{faults[0].path}: {faults[0].message}", code="configuration.config")
         return rendered
 
-    def _context(self, step: dict[str, Any], record: StepExecution, names: dict[str, Any]) -> StepContext:
+    def _context(self, step: dict[str, Any], record: StepExecution, names: dict[str, Any], scope: Scope) -> StepContext:
         return StepContext(
             names=names,
             variables=self.store.variables,
             http=self.tools.http,
-            cancellation=self.cancellation,
+            cancellation=scope.cancellation,
             idempotency_key=record.idempotency_key,
             deadline_seconds=self._seconds_left(step),
+            now=record.scheduled_at or self.tools.now(),
+            execution_id=self.store.execution.pk,
+            path=record.path,
+            generation=record.generation,
             depth=self.store.execution.depth,
             allowed_hosts=self.tools.allowed_hosts(step.get("config") or {}),
             log=lambda level, text: self.store.log(level, text, path=record.path),
@@ -303,9 +312,12 @@ class Engine:
         return max(0.1, min(limit, (deadline_at - self.tools.now()).total_seconds()))
 
     def _policy(self, step_type: StepType, step: dict[str, Any]) -> retry.RetryPolicy:
-        """The step's own policy is merged over the workflow's; types that do not retry have one attempt unless it says more."""
+        """The step's own policy is merged over the workflow's; types that do not retry have one attempt by default."""
         base = retry.normalise(self.policy) if step_type.retries else NO_RETRY
         return retry.normalise(step.get("retry") or {}, base=base)
+
+    def _effect_key(self, record: StepExecution) -> str:
+        return self.store.execution.effect_key(record.path, record.generation)
 
     def _retry_if(self, source: str, error: RunError, record: StepExecution) -> bool:
         names = {"error": self._error(error, record, retryable=True), "attempt": record.attempt}

@@ -114,6 +114,7 @@ class WorkflowExecution(Execution):
         "inbox.Webhook", null=True, blank=True, on_delete=models.SET_NULL, related_name="workflow_executions"
     )
     variables = models.JSONField(default=dict, blank=True)
+    output = models.JSONField(null=True, blank=True, help_text="What the run gives back to its caller.")
     current_step = models.PositiveIntegerField(default=0, help_text="Finished top-level steps.")
     total_steps = models.PositiveIntegerField(default=0)
     depth = models.PositiveSmallIntegerField(default=0, help_text="Hops from the first trigger; loops end at 10.")
@@ -175,6 +176,8 @@ class StepExecution(TimeStampedModel):
     input = models.JSONField(null=True, blank=True, help_text="The rendered config, redacted.")
     output = models.JSONField(null=True, blank=True)
     error = models.JSONField(null=True, blank=True)
+    state = models.JSONField(null=True, blank=True, help_text="What a container or waiting step has to remember.")
+    signal = models.JSONField(null=True, blank=True, help_text="What an event has brought to a waiting step.")
     scheduled_at = models.DateTimeField(null=True, blank=True, help_text="What `now` is in this step's expressions.")
     next_attempt_at = models.DateTimeField(null=True, blank=True)
     started_at = models.DateTimeField(null=True, blank=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import datetime
 from typing import Any
 
+from django.db import connection
 from django.db.models import F
 
 from automation_lab.core import clock, expressions
@@ -12,14 +14,16 @@ from automation_lab.core.execution import queue
 from automation_lab.core.execution.claims import CANCELLED, REPLACED, STOPPING, TIMEOUT, Claim, Replaced
 from automation_lab.core.execution.failures import Interrupted
 from automation_lab.core.execution.models import Execution
+from automation_lab.core.execution.results import storable
 from automation_lab.core.execution.runner import Executable
 from automation_lab.core.http import HttpClient
 from tasks.handlers.http_call import secret_names
 from tasks.secret_context import allowed_hosts
 from workflows import outcomes
-from workflows.engine import Engine, Parked, StepFailed, Toolbox
+from workflows.engine import Engine, Toolbox
+from workflows.flow import StepFailed, Waiting
 from workflows.models import StepAttempt, StepExecution, WorkflowExecution
-from workflows.steps.base import step_types
+from workflows.steps.base import Stop, step_types
 from workflows.store import RunStore
 
 Status = WorkflowExecution.Status
@@ -42,11 +46,13 @@ class WorkflowExecutable(Executable):
     def run(self, execution: Execution, claim: Claim) -> None:
         run = WorkflowExecution.objects.select_related("workflow", "version", "webhook").get(pk=execution.pk)
         store = RunStore(run, claim)
-        engine = Engine(store, self._tools(), run.version.retry_policy)
+        engine = Engine(store, self.tools(), run.version.retry_policy)
         try:
             engine.run(run.version.steps)
-        except Parked:
-            return
+        except Waiting as waiting:
+            store.commit_and_park(due_at=waiting.until, waiting_for=waiting.waiting_for, now=clock.database_now())
+        except Stop as stopped:
+            _finish(store, Status.SUCCESS, output=storable(stopped.output))
         except Interrupted as interrupted:
             _settle_interruption(store, interrupted)
         except StepFailed as failed:
@@ -57,11 +63,12 @@ class WorkflowExecutable(Executable):
         else:
             _finish(store, Status.SUCCESS)
 
-    def _tools(self) -> Toolbox:
+    def tools(self) -> Toolbox:
         return Toolbox(
             now=clock.database_now,
             http=self.http,
             allowed_hosts=lambda config: allowed_hosts(secret_names(expressions.references(config))),
+            release_connection=release_connection,
         )
 
     def crashed(self, execution: Execution, claim: Claim, *, now: datetime, error: Exception) -> None:
@@ -96,12 +103,18 @@ class WorkflowExecutable(Executable):
         outcomes.record(execution, status=execution.status, now=now)
 
 
-def _finish(store: RunStore, status: str, message: str = "") -> None:
+def release_connection() -> None:
+    """Give the connection back for the time of an effect: branches would otherwise need one each."""
+    if threading.current_thread() is not threading.main_thread() and not connection.in_atomic_block:
+        connection.close()
+
+
+def _finish(store: RunStore, status: str, message: str = "", *, output: Any = None) -> None:
     now = clock.database_now()
     store.log("info" if status == Status.SUCCESS else "error", message or "Finished.")
 
     def follow_up() -> None:
-        queue.finish(store.claim, status=status, now=now, error_message=message, waiting_for="")
+        queue.finish(store.claim, status=status, now=now, error_message=message, waiting_for="", output=output)
         outcomes.record(store.execution, status=status, now=now)
 
     store.commit(now=now, also=follow_up)

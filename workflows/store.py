@@ -17,7 +17,7 @@ from automation_lab.core.execution.results import masked_text
 from workflows.models import StepAttempt, StepExecution, WorkflowExecution, WorkflowLog
 
 STEP_FIELDS = [
-    "status", "attempt", "generation", "interruptions", "idempotency_key", "input", "output", "error", "scheduled_at",
+    "status", "attempt", "generation", "interruptions", "idempotency_key", "input", "output", "error", "state", "scheduled_at",
     "next_attempt_at", "started_at", "finished_at", "duration_ms", "updated_at",
 ]  # fmt: skip
 ATTEMPT_FIELDS = ["status", "finished_at", "duration_ms", "error"]
@@ -28,15 +28,20 @@ class RunVariables:
 
     def __init__(self, values: dict[str, Any]) -> None:
         self.values = copy.deepcopy(values)
+        self._lock = threading.Lock()
 
     def set(self, path: str, value: Any) -> None:
-        *parents, name = path.split(".")
-        target = self.values
-        for parent in parents:
-            if not isinstance(target.get(parent), dict):
-                target[parent] = {}
-            target = target[parent]
-        target[name] = value
+        """Branches set theirs at the same time; the last one wins. What is read meanwhile does not change under the reader."""
+        with self._lock:
+            values = copy.deepcopy(self.values)
+            *parents, name = path.split(".")
+            target = values
+            for parent in parents:
+                if not isinstance(target.get(parent), dict):
+                    target[parent] = {}
+                target = target[parent]
+            target[name] = copy.deepcopy(value)
+            self.values = values
 
 
 Pending = tuple[list[StepExecution], list[StepAttempt], list[dict[str, Any]]]
@@ -59,6 +64,7 @@ class RunStore:
         self._attempts: dict[int, StepAttempt] = {}
         self._unwritten: set[int] = set()
         self._lock = threading.Lock()
+        self._commit_lock = threading.Lock()
 
     def record(self, step: dict[str, Any], path: str) -> StepExecution:
         """The row of the step at `path`, made (not yet written) when there is none."""
@@ -102,20 +108,33 @@ class RunStore:
         self.claim.log.add(level, masked_text(text), at=clock.process_now(), path=path)
 
     def commit(self, *, now: datetime, also: Callable[[], None] = lambda: None) -> None:
-        """Write what has changed, and do `also` in the same transaction. Raises Replaced if this claim was replaced."""
-        pending = self._take()
+        """Write what has changed, and do `also` in the same transaction. Raises Replaced if this claim was replaced.
 
-        def write() -> None:
-            self._write(pending, now)
-            also()
+        One at a time: a branch may take along what another one has changed, which then must not go on before it is
+        written.
+        """
+        with self._commit_lock:
+            pending = self._take()
 
-        queue.persist(write)
-        with self._lock:
-            self._unwritten -= {id(row) for rows in pending[:2] for row in rows}
+            def write() -> None:
+                self._write(pending, now)
+                also()
+
+            queue.persist(write)
+            with self._lock:
+                self._unwritten -= {id(row) for rows in pending[:2] for row in rows}
 
     def commit_and_park(self, *, due_at: datetime | None, waiting_for: str, now: datetime) -> None:
-        """Write what has changed and let go of the run."""
-        self.commit(now=now, also=lambda: queue.park(self.claim, due_at=due_at, now=now, waiting_for=waiting_for))
+        """Write what has changed and let go of the run; at once due again if an event came while it was held."""
+
+        def park() -> None:
+            signalled = StepExecution.objects.filter(
+                execution_id=self.claim.pk, status=StepExecution.Status.WAITING, signal__isnull=False
+            )
+            due = now if signalled.exists() else due_at
+            queue.park(self.claim, due_at=due, now=now, waiting_for=waiting_for)
+
+        self.commit(now=now, also=park)
 
     def _take(self) -> Pending:
         with self._lock:

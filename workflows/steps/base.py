@@ -1,10 +1,15 @@
-"""What a step type is: a config schema and a function from a rendered config to an output."""
+"""What a step type is: a config schema and what to do with a rendered config.
+
+Three kinds: a plain type does its work and is done; a waiting type begins, lets go of the worker, and resumes; a
+container runs other steps.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 from automation_lab.core import expressions
@@ -25,7 +30,7 @@ class Variables(Protocol):
 
 @dataclass(frozen=True)
 class StepContext:
-    """All that a step type is given beside its rendered config."""
+    """All that a step type is given beside its rendered config. `now` is frozen when the step is first scheduled."""
 
     names: Mapping[str, Any]
     variables: Variables
@@ -33,6 +38,10 @@ class StepContext:
     cancellation: Cancellation
     idempotency_key: str
     deadline_seconds: float
+    now: datetime
+    execution_id: int
+    path: str
+    generation: int = 0
     depth: int = 0
     allowed_hosts: dict[str, list[str]] = field(default_factory=dict)
     log: Callable[[str, str], None] = lambda level, text: None
@@ -40,6 +49,10 @@ class StepContext:
     def is_true(self, source: str | bool) -> bool:
         """Raises ExpressionError unless `source` gives true or false."""
         return expressions.evaluate_condition(source, self.names)
+
+    def value(self, source: str) -> Any:
+        """The value of an expression, with or without braces."""
+        return expressions.parse_condition(source).render(self.names)
 
     def message(self, source: str, *, html: bool = False) -> str:
         """`source` as a message template: with `{% if %}` and `{% for %}`, escaped when `html`."""
@@ -71,7 +84,7 @@ class StepType(ABC):
 
     @abstractmethod
     def run(self, *, config: dict[str, Any], context: StepContext) -> Any:
-        """Do it with the rendered, complete `config`; returns the output. Raises RunError or Interrupted."""
+        """Do it with the rendered, complete `config`; returns the output. Raises RunError, Interrupted or Stop."""
 
     def is_safe_to_repeat(self, config: dict[str, Any]) -> bool:
         """Whether doing it again after a lost answer does no harm."""
@@ -86,21 +99,122 @@ class StepType(ABC):
         return []
 
 
+class Stop(Exception):
+    """Raised by a step that ends the whole run as a success, with `output`."""
+
+    def __init__(self, output: Any = None) -> None:
+        super().__init__("stopped")
+        self.output = output
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A waiting step's request to be resumed: at `until`, or earlier when an event brings a signal.
+
+    `waiting_for` is one of WorkflowExecution.WaitingFor; `state` is given back to `resume`; `until` None waits for the
+    event alone. `record()` writes the rows that belong to the wait, in the transaction that begins it.
+    """
+
+    waiting_for: str
+    until: datetime | None = None
+    state: dict[str, Any] = field(default_factory=dict)
+    record: Callable[[StepRow], None] = lambda step: None
+
+
+class StepRow(Protocol):
+    """The written row of a step, as `Wait.record` gets it."""
+
+    pk: Any
+    path: str
+    execution_id: int
+
+
+class WaitingType(StepType):
+    """A step that takes time without holding a worker."""
+
+    @abstractmethod
+    def begin(self, *, config: dict[str, Any], context: StepContext) -> Wait:
+        """Called once, before the wait."""
+
+    @abstractmethod
+    def resume(self, *, config: dict[str, Any], context: StepContext, state: dict[str, Any], signal: Any) -> Any | Wait:
+        """Called with the signal of the event, or with None when the time is up. Returns the output, or waits again."""
+
+    def run(self, *, config: dict[str, Any], context: StepContext) -> Any:
+        raise TypeError("A waiting step is begun and resumed, not run.")
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Steps to run under `[key]` of a container, with names of their own such as `item`.
+
+    An `isolated` branch sees the outputs of the steps before it, and its own stay its own (an iteration of a loop).
+    """
+
+    key: str
+    steps: Steps
+    names: dict[str, Any] = field(default_factory=dict)
+    isolated: bool = False
+
+
+@dataclass(frozen=True)
+class BranchResult:
+    """How a branch ended: success, failed or cancelled. `names` are those its steps left, for a `collect` expression."""
+
+    key: str
+    status: str
+    error: dict[str, Any] | None
+    names: Mapping[str, Any]
+
+    @property
+    def succeeded(self) -> bool:
+        return self.status == "success"
+
+
+class Children(Protocol):
+    """How a container runs its branches. Branches on record are not run again."""
+
+    def run(self, branch: Branch) -> BranchResult:
+        """Run one branch; a step that fails and is not handled fails the container."""
+
+    def run_all(
+        self, branches: Sequence[Branch], *, concurrency: int, enough: int | None = None, give_up: bool = True
+    ) -> list[BranchResult]:
+        """Run several, at most `concurrency` at a time. Returns the results of those that were begun, in their order.
+
+        `enough` successes cancel the rest; with `give_up` so does the first failure.
+        """
+
+    def remember(self, **state: Any) -> None:
+        """Add to the container's `state`, written with the next commit."""
+
+    def sleep_until(self, instant: datetime) -> None:
+        """Return when `instant` has passed; until then the run waits without a worker."""
+
+
 class ContainerType(StepType):
     """A step that runs other steps. `branches` are the config fields that hold them."""
 
-    branches: tuple[str, ...]
+    branches: tuple[str, ...] = ()
 
     @abstractmethod
     def decide(self, *, config: dict[str, Any], context: StepContext) -> dict[str, Any]:
-        """What is decided once, before the first child runs, and kept over interruptions. It becomes the output."""
+        """What is decided once, before the first child runs, and kept over interruptions: the `state`."""
 
     @abstractmethod
-    def chosen(self, *, config: dict[str, Any], decision: dict[str, Any]) -> list[tuple[str, Steps]]:
-        """The branches to run, in order, by name."""
+    def walk(self, *, config: dict[str, Any], context: StepContext, state: dict[str, Any], children: Children) -> Any:
+        """Run the children that `state` chose; returns the output. Called again after every interruption."""
+
+    def child_steps(self, config: dict[str, Any]) -> dict[str, Steps]:
+        """The step lists inside `config`, by the path of the field that holds them."""
+        return {name: config[name] for name in self.branches if isinstance(config.get(name), list)}
+
+    def child_names(self) -> frozenset[str]:
+        """Names that the steps inside see beside the usual ones."""
+        return frozenset()
 
     def run(self, *, config: dict[str, Any], context: StepContext) -> Any:
-        return self.decide(config=config, context=context)
+        raise TypeError("A container is walked, not run.")
 
 
 step_types: Registry[StepType] = Registry("step types")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from workflows.steps.base import ContainerType, Fault, StepContext, Steps, condition_faults
+from workflows.steps.base import Branch, Children, ContainerType, Fault, StepContext, condition_faults
 
 
 class ConditionStep(ContainerType):
@@ -28,9 +28,12 @@ class ConditionStep(ContainerType):
     def decide(self, *, config: dict[str, Any], context: StepContext) -> dict[str, Any]:
         return {"result": context.is_true(config["if"])}
 
-    def chosen(self, *, config: dict[str, Any], decision: dict[str, Any]) -> list[tuple[str, Steps]]:
-        branch = "then" if decision["result"] else "else"
-        return [(branch, config[branch])]
+    def walk(
+        self, *, config: dict[str, Any], context: StepContext, state: dict[str, Any], children: Children
+    ) -> dict[str, Any]:
+        branch = "then" if state["result"] else "else"
+        children.run(Branch(branch, config[branch]))
+        return {"result": state["result"]}
 
     def check(self, config: dict[str, Any], names: set[str]) -> list[Fault]:
         return condition_faults(config["if"], names, "if") if isinstance(config.get("if"), str | bool) else []

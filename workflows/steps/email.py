@@ -106,8 +106,8 @@ def _message(config: dict[str, Any]) -> Message:
                 "into the step.",
                 code="configuration.template",
             )
-    written = [config.get(field) or getattr(template, field, "") for field in ("to", *WRITTEN)]
-    to, subject, text, html = written
+    to, *written = [config.get(field) or getattr(template, field, "") for field in ("to", *WRITTEN)]
+    subject, text, html = map(str, written)
     return Message(to=to, subject=subject, text=text, html=html)
 
 
