@@ -1,7 +1,8 @@
-"""Debian cron by brute force: all minutes around a change of clocks are looked at. Shares nothing with the product.
+"""Debian cron by brute force: all minutes around a change of clocks are listed. Shares nothing with the product.
 
 Instants are naive UTC. Fixed times run at the first minute that shows their wall time or a later one; all others run
 at every minute that shows it. Ordinary days (one offset from the day before to the day after) take a short cut.
+Changes longer than three hours follow the same rule, where Debian drops the fixed times that were skipped.
 """
 
 from __future__ import annotations
@@ -21,11 +22,15 @@ def local(instant: datetime, zone: ZoneInfo) -> datetime:
     return instant.replace(tzinfo=UTC).astimezone(zone).replace(tzinfo=None, fold=0)
 
 
+def offset(instant: datetime, zone: ZoneInfo) -> timedelta:
+    return local(instant, zone) - instant
+
+
 @cache
 def only_offset(day: date, zone: ZoneInfo) -> timedelta | None:
     """The offset around `day`, None if it changes there."""
     start = datetime(day.year, day.month, day.day) - 15 * HOUR
-    offsets = {local(start + n * HOUR, zone) - (start + n * HOUR) for n in range(55)}
+    offsets = {offset(start + n * HOUR, zone) for n in range(0, 55, 3)}
     return offsets.pop() if len(offsets) == 1 else None
 
 
@@ -33,7 +38,12 @@ def only_offset(day: date, zone: ZoneInfo) -> timedelta | None:
 def minutes_around(day: date, zone: ZoneInfo) -> list[tuple[datetime, datetime]]:
     """(instant, wall time) for all minutes that can belong to `day`, or to the day after a day that was left out."""
     start = datetime(day.year, day.month, day.day) - 15 * HOUR
-    return [(start + n * MINUTE, local(start + n * MINUTE, zone)) for n in range(78 * 60)]
+    found = []
+    for hour in (start + n * HOUR for n in range(78)):
+        before, after = offset(hour, zone), offset(hour + HOUR, zone)
+        minutes = [hour + n * MINUTE for n in range(60)]
+        found += [(minute, minute + before if before == after else local(minute, zone)) for minute in minutes]
+    return found
 
 
 def values(text: str, low: int, high: int, names: list[str], first: int) -> set[int]:

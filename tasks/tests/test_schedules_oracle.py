@@ -57,7 +57,7 @@ def test_the_next_50_slots_of_random_expressions_are_those_of_brute_force(name):
 
     for _ in range(EXPRESSIONS_PER_ZONE):
         text, after = random_cron.expression(random), random_start(random, zone)
-        until = after.replace(year=after.year + 12, day=1)
+        until = after.replace(year=after.year + 6, day=1)
 
         assert slots(text, zone, after, until, 50) == Oracle(text, zone).next_runs(after, 50, until), (text, after)
 
