@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 from apilogs.rows import Entry, Row
@@ -55,6 +56,11 @@ class Backlog:
 
     def _is_full(self, weight: int) -> bool:
         return self.held >= self._max_rows or self._bytes + weight > self._max_bytes
+
+    def replace(self, function: Callable[[Waiting], Waiting]) -> None:
+        """Put what `function` makes of each row not taken yet in its place."""
+        self._successes = deque(map(function, self._successes))
+        self._errors = deque(map(function, self._errors))
 
     def take(self) -> list[Waiting]:
         taken = sorted([*self._errors, *self._successes], key=lambda waiting: waiting.entry.started_at)

@@ -117,9 +117,23 @@ class LogWriter:
         redact_text("")  # asks for the live secrets, so that no row reaches the disk before they are known
         connections.close_all()
         try:
-            self._spool = spool.Spool(self._spool_directory)
+            opened = spool.Spool(self._spool_directory)
         except OSError:
             logger.exception("The API log works without its spool: the folder cannot be made.")
+            return
+        with self._wake:
+            self._spool = opened
+            self._backlog.replace(self._spooled)
+
+    def _spooled(self, waiting: Waiting) -> Waiting:
+        """A row that came before the spool was open."""
+        try:
+            head = build_head(waiting.entry, str(uuid.uuid4()))
+        except Exception:
+            logger.exception("An API log row could not be built.")
+            return waiting
+        self._append_to_spool(head)
+        return waiting._replace(head=head)
 
     def _load_abandoned(self) -> None:
         if not self._abandoned:

@@ -6,6 +6,7 @@ import http.client
 import subprocess
 import threading
 import time
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
@@ -33,15 +34,13 @@ class Load:
             thread.start()
 
     def _ask(self) -> None:
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        with closing(connection), suppress(OSError, http.client.HTTPException):
             while True:
                 connection.request("GET", "/v1/nowhere")
                 response = connection.getresponse()
                 response.read()
                 self.answered.append(response.headers["X-Request-ID"])
-        except (OSError, http.client.HTTPException):
-            return
 
     def wait(self) -> None:
         for thread in self._threads:
@@ -54,8 +53,10 @@ def stored_ids() -> set[str]:
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """The master and its workers at once, as the kernel does when memory runs out."""
-    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    """The master and its workers, as the kernel does when memory runs out."""
+    master = psutil.Process(process.pid)
+    master.suspend()  # or it would start new workers, which load the spool
+    family = [*master.children(recursive=True), master]
     for member in family:
         member.kill()
     psutil.wait_procs(family, timeout=10)

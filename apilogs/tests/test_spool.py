@@ -100,6 +100,18 @@ def test_a_row_is_on_disk_before_the_answer_goes_out_and_gone_once_stored(folder
     assert list(folder.iterdir()) == []
 
 
+def test_rows_that_came_before_the_spool_was_open_are_in_it_too(folder: Path) -> None:
+    with table_away():
+        log_writer = LogWriter(spool_directory=folder)
+        log_writer.put(make_entry(correlation_id="early"))
+        wait_until(lambda: log_writer._spool is not None)
+
+        assert b"early" in b"".join(path.read_bytes() for path in folder.glob("*.segment"))
+
+    log_writer.close()
+    assert ApiLog.objects.count() == 1
+
+
 def test_the_spool_holds_neither_secrets_nor_bodies_and_is_private(folder: Path) -> None:
     log_writer = open_writer(folder)
     with table_away():
