@@ -260,3 +260,37 @@ class NotificationChannel(TimeStampedModel):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Notification(Execution):
+    """One message to one channel. While it waits, further events of the same kind only raise its `count`."""
+
+    class Status(models.TextChoices):
+        PENDING = "pending"
+        RUNNING = "running"
+        SUCCESS = "success"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+        TIMEOUT = "timeout"
+
+    status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
+    channel = models.ForeignKey(NotificationChannel, on_delete=models.CASCADE, related_name="notifications")
+    event = models.CharField(max_length=20, help_text="failure, recovery, skipped or paused.")
+    subject = models.CharField(max_length=64, help_text="What it is about, such as task:5.")
+    title = models.CharField(max_length=300)
+    text = models.TextField(blank=True)
+    url = models.CharField(max_length=500, blank=True)
+    count = models.PositiveIntegerField(default=1, help_text="Events that this message stands for.")
+    first_at = models.DateTimeField(help_text="When the first of them happened.")
+
+    class Meta:
+        db_table = "notifications"
+        ordering = ["-id"]
+        constraints = execution_constraints("notifications")
+        indexes = [
+            *execution_indexes("notifications"),
+            models.Index(fields=["channel", "subject", "event", "-id"], name="notifications_subject"),
+        ]
+
+    def __str__(self) -> str:
+        return self.title

@@ -8,6 +8,7 @@ from typing import Any
 from automation_lab.core import clock, crypto
 from automation_lab.core.expressions import SecretValue
 from tasks.models import Secret
+from tasks.secrets import bind_of
 
 
 class SecretsContext(Mapping[str, Any]):
@@ -31,9 +32,14 @@ class SecretsContext(Mapping[str, Any]):
         secret = Secret.objects.filter(name=name).first()
         if secret is None:
             raise KeyError(name)
-        value = SecretValue(crypto.decrypt(secret.ciphertext, bind=f"secret:{name}"))
-        Secret.objects.filter(pk=secret.pk).update(last_used_at=clock.process_now())
-        return value
+        return SecretValue(reveal_secret(secret))
+
+
+def reveal_secret(secret: Secret) -> str:
+    """The plain value, for the one who sends it; its use is noted. Raises crypto.DecryptionError."""
+    value = crypto.decrypt(secret.ciphertext, bind=bind_of(secret.name))
+    Secret.objects.filter(pk=secret.pk).update(last_used_at=clock.process_now())
+    return value
 
 
 def allowed_hosts(names: Iterable[str]) -> dict[str, list[str]]:
@@ -47,7 +53,7 @@ def live_values() -> list[str]:
     values = []
     for name, ciphertext in Secret.objects.values_list("name", "ciphertext"):
         try:
-            values.append(crypto.decrypt(ciphertext, bind=f"secret:{name}"))
+            values.append(crypto.decrypt(ciphertext, bind=bind_of(name)))
         except crypto.DecryptionError:
             continue
     return values

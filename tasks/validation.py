@@ -9,7 +9,7 @@ from automation_lab.core import expressions, json_schema
 from automation_lab.core.exceptions import Invalid
 from automation_lab.core.execution import retry
 from automation_lab.core.registry import UnknownKey
-from tasks import schedules
+from tasks import notifications, schedules
 from tasks.handlers.base import handlers
 from tasks.models import ScheduledTask
 
@@ -27,6 +27,7 @@ def check_task(task: ScheduledTask) -> None:
         *_limit_faults(task),
         *_config_faults(task),
         *_policy_faults(task.retry_policy),
+        *notifications.faults(task.notify),
     ]
     if faults:
         raise Invalid("The task is not valid.", errors=faults)

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from automation_lab.core import audit
+from automation_lab.core.execution.failures import RunError
+from automation_lab.core.execution.results import masked_text
 from automation_lab.core.filters import StrictFilterSet
 from automation_lab.core.viewsets import LabModelViewSet
-from tasks import secrets
+from tasks import notifications, secrets
 from tasks.models import NotificationChannel, Secret
 from tasks.serializers_shared import NotificationChannelSerializer, SecretSerializer
 
@@ -29,6 +40,12 @@ class SecretViewSet(LabModelViewSet):
         secrets.delete_secret(secret=instance)
 
 
+class TestResultSerializer(serializers.Serializer[Any]):
+    delivered = serializers.BooleanField()
+    error = serializers.CharField()
+    code = serializers.CharField(help_text="Such as http.404; empty when it was delivered.")
+
+
 class NotificationChannelFilterSet(StrictFilterSet):
     class Meta:
         model = NotificationChannel
@@ -44,3 +61,15 @@ class NotificationChannelViewSet(LabModelViewSet):
     ordering_fields = ["name", "created_at", "last_sent_at"]
     scope_area = "tasks"
     closed_when_open = True
+
+    @extend_schema(request=None, responses=TestResultSerializer)
+    @action(detail=True, methods=["post"])
+    def test(self, request: Request, **kwargs: Any) -> Response:
+        """Send a test message now and say what came back."""
+        channel = self.get_object()
+        self.record(channel, audit.CHANGE, "Test message sent.")
+        try:
+            notifications.send_test(channel=channel)
+        except RunError as error:
+            return Response({"delivered": False, "error": masked_text(error.message), "code": error.code})
+        return Response({"delivered": True, "error": "", "code": ""})

@@ -12,6 +12,7 @@ from urllib.parse import urlencode, urlsplit
 
 import orjson
 
+from automation_lab.core import json_schema
 from automation_lab.core.cancellation import Cancellation
 from automation_lab.core.execution.failures import Interrupted, RunError
 from automation_lab.core.expressions import reveal
@@ -124,6 +125,12 @@ def call(config: dict[str, Any], context: CallContext) -> dict[str, Any]:
     answer = _answer(response, config["response"])
     _check_status(response, config["expect_status"], answer)
     return answer
+
+
+def post_json(url: str, body: Any, context: CallContext, *, timeout_seconds: float) -> dict[str, Any]:
+    """Send `body` as JSON, with the defaults of everything else."""
+    config = json_schema.with_defaults({"method": "POST", "url": url, "body": body}, CONFIG_SCHEMA)
+    return call({**config, "timeout_seconds": timeout_seconds}, context)
 
 
 def check_secret_hosts(url: Any, allowed_hosts: dict[str, list[str]]) -> None:

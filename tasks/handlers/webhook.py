@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from automation_lab.core import json_schema
 from automation_lab.core.exceptions import Invalid
 from automation_lab.core.execution.failures import RunError
 from automation_lab.core.expressions import reveal
@@ -64,25 +65,22 @@ def send(config: dict[str, Any], context: CallContext) -> dict[str, Any]:
     message_id = f"msg_{context.idempotency_key}"
     secret = reveal(config["secret"])
     answer = http_call.call(
-        {
-            "method": "POST",
-            "url": config["url"],
-            "query": {},
-            "headers": {
-                "Content-Type": "application/json",
-                **config["headers"],
-                **_signature(secret, message_id, body),
+        json_schema.with_defaults(
+            {
+                "method": "POST",
+                "url": config["url"],
+                "headers": {
+                    "Content-Type": "application/json",
+                    **config["headers"],
+                    **_signature(secret, message_id, body),
+                },
+                "body": body.decode(),
+                "body_type": "text",
+                "expect_status": config["expect_status"],
+                "timeout_seconds": config["timeout_seconds"],
             },
-            "body": body.decode(),
-            "body_type": "text",
-            "expect_status": config["expect_status"],
-            "response": "auto",
-            "max_bytes": 1_048_576,
-            "follow_redirects": False,
-            "verify_tls": True,
-            "idempotency_header": "Idempotency-Key",
-            "timeout_seconds": config["timeout_seconds"],
-        },
+            http_call.CONFIG_SCHEMA,
+        ),
         context,
     )
     return {

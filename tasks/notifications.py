@@ -1,0 +1,217 @@
+"""Messages about failures, recoveries, skipped runs and pauses: one row each, throttled and grouped per channel.
+
+Rows are written in the transaction of what they report; the worker sends them, as executions of their own. While a
+channel is quiet about something, further events of the same kind only count up on the next message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F
+
+from automation_lab.core import clock
+from automation_lab.core.cancellation import Cancellation
+from automation_lab.core.execution import queue, retry
+from automation_lab.core.execution.claims import CANCELLED, REPLACED, STOPPING, Claim, Replaced
+from automation_lab.core.execution.failures import Interrupted, RunError
+from automation_lab.core.execution.models import Execution
+from automation_lab.core.execution.results import masked_text
+from automation_lab.core.execution.runner import Executable
+from automation_lab.core.http import HttpClient
+from tasks import sending
+from tasks.messages import Message
+from tasks.models import Notification, NotificationChannel, ScheduledTask, TaskExecution
+
+Status = Notification.Status
+EVENTS = ("failure", "recovery", "skipped", "paused")
+POLICY = retry.RetryPolicy(max_attempts=6, delay_seconds=5, max_delay_seconds=600, max_total_seconds=6 * 3600)
+
+
+def announce(*, names: Iterable[str], event: str, subject: str, title: str, text: str, url: str, now: datetime) -> None:
+    """Record a message for every enabled channel of `names`. `subject` names what it is about, such as task:5."""
+    for channel in NotificationChannel.objects.filter(name__in=list(names), enabled=True):
+        pending = Notification.objects.filter(
+            channel=channel, event=event, subject=subject, status=Status.PENDING, attempt=0
+        )
+        if pending.update(count=F("count") + 1, text=text, url=url, updated_at=now):
+            continue
+        notification = Notification(
+            channel=channel, event=event, subject=subject, title=title, text=text, url=url, first_at=now
+        )
+        queue.enqueue(notification, due_at=_quiet_until(channel, event, subject, now))
+
+
+def task_finished(sender: Any, execution: TaskExecution, now: datetime, **kwargs: Any) -> None:
+    """Receiver of `tasks.signals.execution_finished`."""
+    task = execution.task
+    event = {
+        TaskExecution.Status.FAILED: "failure",
+        TaskExecution.Status.TIMEOUT: "failure",
+        TaskExecution.Status.SKIPPED: "skipped",
+        TaskExecution.Status.MISSED: "skipped",
+        TaskExecution.Status.SUCCESS: "recovery" if task.consecutive_failures else "",
+    }.get(TaskExecution.Status(execution.status), "")
+    names = task.notify.get(event, []) if event else []
+    if names:
+        title = {"failure": "failed", "skipped": f"{execution.status} a run", "recovery": "works again"}[event]
+        announce(
+            names=names,
+            event=event,
+            subject=f"task:{task.pk}",
+            title=f"Task {task.name} {title}",
+            text=execution.error_message,
+            url=console_url("tasks", "taskexecution", execution.pk),
+            now=now,
+        )
+
+
+def task_paused(sender: Any, task: ScheduledTask, reason: str, now: datetime, **kwargs: Any) -> None:
+    """Receiver of `tasks.signals.task_paused`."""
+    announce(
+        names=task.notify.get("paused", []),
+        event="paused",
+        subject=f"task:{task.pk}",
+        title=f"Task {task.name} is paused",
+        text=reason,
+        url=console_url("tasks", "scheduledtask", task.pk),
+        now=now,
+    )
+
+
+def console_url(app: str, model: str, pk: int) -> str:
+    """A link into the console; relative when PUBLIC_URL is not set."""
+    return f"{settings.PUBLIC_URL}/admin/{app}/{model}/{pk}/change/"
+
+
+def faults(notify: Any) -> list[dict[str, str]]:
+    """What keeps a `notify` setting from being saved."""
+    if not isinstance(notify, dict):
+        return [{"field": "notify", "code": "invalid", "detail": "Must be an object."}]
+    found = []
+    for event, names in notify.items():
+        if event not in EVENTS:
+            found.append({"field": f"notify.{event}", "code": "unknown", "detail": f"Known are {', '.join(EVENTS)}."})
+        elif not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            detail = "Must be a list of channel names."
+            found.append({"field": f"notify.{event}", "code": "invalid", "detail": detail})
+    return found
+
+
+def send_test(*, channel: NotificationChannel, http: HttpClient | None = None) -> dict[str, Any]:
+    """Send a test message now, outside any transaction. Raises RunError with what went wrong."""
+    message = Message("test", "Test message", f"Channel {channel.name} of Automation Lab works.")
+    now = clock.database_now()
+    key = f"test-{channel.pk}-{now.timestamp():.0f}"
+    try:
+        answer = sending.send(channel, message, http=http or HttpClient(), key=key, cancellation=Cancellation())
+    except RunError as error:
+        _note_result(channel.pk, error=masked_text(error.message), now=now)
+        raise
+    _note_result(channel.pk, error="", now=now)
+    return answer
+
+
+class NotificationExecutable(Executable):
+    """Sends notifications. `http` is the outbound client, replaced in tests."""
+
+    model = Notification
+
+    def __init__(self, http: HttpClient | None = None) -> None:
+        self.http = http or HttpClient()
+
+    def run(self, execution: Execution, claim: Claim) -> None:
+        assert isinstance(execution, Notification)  # noqa: S101 - the registry pairs model and executable
+        attempt = execution.attempt + 1
+        message = Message(
+            execution.event,
+            execution.title,
+            execution.text,
+            execution.url,
+            execution.count,
+            f"{execution.first_at:%Y-%m-%d %H:%M} UTC",
+        )
+        failure: Interrupted | RunError | None = None
+        try:
+            sending.send(
+                execution.channel,
+                message,
+                http=self.http,
+                key=execution.effect_key(),
+                cancellation=claim.cancellation,
+            )
+        except (Interrupted, RunError) as error:
+            failure = error
+        queue.persist(lambda: _settle(execution, claim, attempt, failure))
+
+    def crashed(self, execution: Execution, claim: Claim, *, now: datetime, error: Exception) -> None:
+        queue.finish(claim, status=Status.FAILED, now=now, error_message=f"Internal error: {type(error).__name__}.")
+
+    def taken_over(self, execution: Execution, *, worker: int, now: datetime) -> str:
+        return ""
+
+    def ended(self, execution: Execution, *, now: datetime) -> None:
+        """Nothing hangs on a notification."""
+
+
+def _quiet_until(channel: NotificationChannel, event: str, subject: str, now: datetime) -> datetime:
+    """When the channel may speak about this again."""
+    last = (
+        Notification.objects.filter(channel=channel, event=event, subject=subject, status=Status.SUCCESS)
+        .order_by("-id")
+        .values_list("finished_at", flat=True)
+        .first()
+    )
+    return max(now, last + timedelta(seconds=channel.throttle_seconds)) if last else now
+
+
+def _settle(notification: Notification, claim: Claim, attempt: int, failure: Interrupted | RunError | None) -> None:
+    if isinstance(failure, Interrupted):
+        _settle_interruption(claim, failure)
+        return
+    if failure is not None:
+        _settle_error(notification, claim, attempt, failure)
+        return
+    now = clock.database_now()
+    queue.finish(claim, status=Status.SUCCESS, now=now, attempt=attempt)
+    _note_result(notification.channel_id, error="", now=now)
+
+
+def _settle_error(notification: Notification, claim: Claim, attempt: int, error: RunError) -> None:
+    now = clock.database_now()
+    text = masked_text(error.message)
+    decision = retry.decide(
+        POLICY,
+        attempt=attempt,
+        failure=error.as_failure(),
+        first_started_at=notification.started_at or now,
+        now=now,
+    )
+    if decision.at is not None:
+        queue.park(claim, due_at=decision.at, now=now, status=Status.PENDING, attempt=attempt, error_message=text)
+    else:
+        queue.finish(claim, status=Status.FAILED, now=now, attempt=attempt, error_message=text)
+    _note_result(notification.channel_id, error=text, now=now)
+
+
+def _settle_interruption(claim: Claim, interrupted: Interrupted) -> None:
+    if interrupted.reason == REPLACED:
+        raise Replaced(claim)
+    now = clock.database_now()
+    if interrupted.reason == STOPPING:
+        queue.park(claim, due_at=now, now=now, status=Status.PENDING)
+    else:
+        status = Status.CANCELLED if interrupted.reason == CANCELLED else Status.TIMEOUT
+        queue.finish(claim, status=status, now=now, error_message=interrupted.reason)
+
+
+@transaction.atomic
+def _note_result(channel_id: int, *, error: str, now: datetime) -> None:
+    values: dict[str, Any] = {"last_error": error, "updated_at": now}
+    if not error:
+        values["last_sent_at"] = now
+    NotificationChannel.objects.filter(pk=channel_id).update(**values)
