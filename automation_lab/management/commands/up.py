@@ -115,13 +115,18 @@ def _ready_text(host: str, port: int, live_port: int, *, first: bool) -> str:
         "",
         f"  console    {settings.PUBLIC_URL or base}/",
         f"  API        {base}/v1/   (described at {base}/docs)",
-        f"  live       {settings.LIVE_URL or addresses.url(host, live_port)}/live/",
+        f"  live       {_live_url(host, live_port)}",
     ]
     if settings.API_OPEN:
         lines += ["", "  API_OPEN is on: programs on this machine need no token."]
     if first:
         lines += ["", "  Send a first webhook:", "", *(f"  {line}" for line in _curl_lines(base))]
     return "\n".join([*lines, ""])
+
+
+def _live_url(host: str, live_port: int) -> str:
+    base = settings.LIVE_URL or addresses.url(host, live_port)
+    return f"{base.replace('http', 'ws', 1)}/live/tail   (WebSocket)"
 
 
 def _curl_lines(base: str) -> list[str]:
