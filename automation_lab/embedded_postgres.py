@@ -192,7 +192,7 @@ class EmbeddedPostgres:
         watcher += ["--socket-dir", str(self.socket_dir)]
         if self._remove_at_end:
             watcher += ["--remove", str(self._remove_at_end)]
-        with self.log.open("ab") as log:
+        with os.fdopen(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
             subprocess.run(
                 [*watcher, "--", *self._server_command(programs)],
                 stdin=subprocess.DEVNULL,
