@@ -7,6 +7,7 @@ compare-and-set keep them out of each other's way.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from django.db import connection, transaction
@@ -58,8 +59,8 @@ DROP_DEAD_JOBS = """
 """
 
 
-def recover(*, worker: int | None) -> int:
-    """One round over every kind of execution. `worker` is this process's own. Returns the rows that were moved on."""
+def recover(*, workers: Sequence[int] = ()) -> int:
+    """One round over every kind of execution. `workers` are this process's own. Returns the rows that were moved on."""
     moved = 0
     for executable in executables.values():
         now = clock.database_now()
@@ -68,8 +69,7 @@ def recover(*, worker: int | None) -> int:
         moved += end_overdue(executable, now=now)
         moved += resend_jobs(executable, now=now)
         moved += release_held_back(executable, now=now)
-        if worker is not None:
-            moved += take_over_own(executable, worker=worker, now=now)
+        moved += take_over_own(executable, workers=workers, now=now)
     with connection.cursor() as cursor:
         cursor.execute(DROP_DEAD_JOBS, [DEAD_AFTER_SECONDS * 2])
     return moved
@@ -83,12 +83,17 @@ def take_over_dead(executable: Executable, *, now: datetime) -> int:
 
 
 @transaction.atomic
-def take_over_own(executable: Executable, *, worker: int, now: datetime) -> int:
-    """Rows that carry this process's own worker but that no thread of it runs: their end could not be written."""
+def take_over_own(executable: Executable, *, workers: Sequence[int], now: datetime) -> int:
+    """Rows that carry one of this process's own workers but that no thread of it runs: their end could not be written."""
+    if not workers:
+        return 0
+    running = [claim.pk for claim in held.all() if claim.model is executable.model]
     rows = executable.model._default_manager.select_for_update(no_key=True, skip_locked=True).filter(
-        worker=worker, updated_at__lte=now - timedelta(seconds=DEAD_AFTER_SECONDS)
+        worker__in=workers, updated_at__lte=now - timedelta(seconds=DEAD_AFTER_SECONDS)
     )
-    orphans = [row for row in rows[:BATCH] if not held.holds(executable.model, row.pk, row.epoch)]
+    orphans = [
+        row for row in rows.exclude(pk__in=running)[:BATCH] if not held.holds(executable.model, row.pk, row.epoch)
+    ]
     return sum(_take_over(executable, execution, now=now) for execution in orphans)
 
 

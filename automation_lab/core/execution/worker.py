@@ -1,17 +1,19 @@
-"""The worker process: Procrastinate's worker with the recovery and watch loops beside it.
+"""The worker process: Procrastinate's worker with loops for heartbeat, recovery, watch and schedules beside it.
 
 Procrastinate's worker is started through the private `app._worker`, since the public way gives no handle to the
-worker's id and `stop()`; and it is started again whenever it ends by itself, because after a database outage its
-side tasks (heartbeat, LISTEN) may be dead.
+worker's id and `stop()`. When it ends by itself, because a database outage has killed a side task of it such as LISTEN,
+it takes no more jobs but waits for those that run: another one is started beside it at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -28,11 +30,17 @@ from automation_lab.core.execution.claims import CANCELLED, REPLACED, STOPPING, 
 logger = logging.getLogger(__name__)
 R = TypeVar("R")
 
-HEARTBEAT_SECONDS = 5
+HEARTBEAT_SECONDS = 2
+STEADY_SECONDS = 5
+PRUNE_AFTER_SECONDS = (
+    600  # for tidiness only: a row that is old counts as dead, but who lives through an outage keeps it
+)
 POLL_SECONDS = 1.0
 RECOVERY_SECONDS = 2.0
 WATCH_SECONDS = 0.5
 LAST_WORDS_SECONDS = 5
+RESTART_SECONDS = 1.0
+BEAT = "UPDATE procrastinate_workers SET last_heartbeat = clock_timestamp() WHERE id = ANY(%s) RETURNING id"
 
 
 class WorkerProcess:
@@ -42,12 +50,11 @@ class WorkerProcess:
         self.concurrency = concurrency
         self.grace_seconds = grace_seconds
         self.exit_code = 0
-        self._worker: Any = None
+        self._workers: list[Any] = []
+        self._steady_since: float | None = None
+        self._side = ThreadPoolExecutor(4, thread_name_prefix="worker")
+        self._loop: asyncio.AbstractEventLoop
         self._stop: asyncio.Event
-
-    @property
-    def worker_id(self) -> int | None:
-        return self._worker.worker_id if self._worker else None
 
     def run(self) -> int:
         asyncio.run(self._main())
@@ -56,39 +63,62 @@ class WorkerProcess:
     async def _main(self) -> None:
         app.perform_import_paths()
         self._stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        loop.set_default_executor(ThreadPoolExecutor(self.concurrency + 4, thread_name_prefix="execution"))
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_default_executor(ThreadPoolExecutor(self.concurrency, thread_name_prefix="execution"))
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal)
+            self._loop.add_signal_handler(number, self._on_signal)
         loops = [
+            asyncio.create_task(self._every(HEARTBEAT_SECONDS, self._beat), name="heartbeat"),
             asyncio.create_task(self._every(RECOVERY_SECONDS, self._recover), name="recovery"),
             asyncio.create_task(self._every(WATCH_SECONDS, watch), name="watch"),
             asyncio.create_task(self._tick(), name="ticker"),
         ]
-        while not self._stop.is_set():
-            await self._work()
+        await self._work()
         for task in loops:
             task.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
+        self._side.shutdown(wait=False)
 
     async def _work(self) -> None:
+        """Have one worker that takes jobs until `stop`; then wait for all that still run some."""
+        working = set()
+        while not self._stop.is_set():
+            ended = asyncio.Event()
+            working.add(asyncio.create_task(self._run_worker(ended)))
+            await ended.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), RESTART_SECONDS)
+        await asyncio.gather(*working)
+
+    async def _run_worker(self, ended: asyncio.Event) -> None:
+        """Sets `ended` as soon as the worker takes no more jobs; it may then still wait for those that run."""
+        worker_app = _worker_app()
+        worker = self._new_worker(worker_app)
         try:
-            worker_app = _worker_app()
             async with worker_app.open_async():
-                self._worker = worker_app._worker(
-                    concurrency=self.concurrency,
-                    update_heartbeat_interval=HEARTBEAT_SECONDS,
-                    stalled_worker_timeout=recovery.DEAD_AFTER_SECONDS,
-                    fetch_job_polling_interval=POLL_SECONDS,
-                    shutdown_graceful_timeout=self.grace_seconds + LAST_WORDS_SECONDS,
-                    install_signal_handlers=False,
-                    delete_jobs="always",
-                )
-                await self._worker.run()
+                if self._stop.is_set():
+                    return
+                self._workers.append(worker)
+                watching = asyncio.create_task(_announce_end(worker, ended))
+                await worker.run()
+                watching.cancel()
         except Exception:  # the worker loop's edge: an outage must not end the process
             logger.exception("The worker lost the database; it starts again.")
-        if not self._stop.is_set():
-            await asyncio.sleep(1)
+        finally:
+            ended.set()
+            with contextlib.suppress(ValueError):
+                self._workers.remove(worker)
+
+    def _new_worker(self, worker_app: DjangoApp) -> Any:
+        return worker_app._worker(
+            concurrency=self.concurrency,
+            update_heartbeat_interval=HEARTBEAT_SECONDS,
+            stalled_worker_timeout=PRUNE_AFTER_SECONDS,
+            fetch_job_polling_interval=POLL_SECONDS,
+            shutdown_graceful_timeout=self.grace_seconds + LAST_WORDS_SECONDS,
+            install_signal_handlers=False,
+            delete_jobs="always",
+        )
 
     def _on_signal(self) -> None:
         if self._stop.is_set():  # a second signal: at once; recovery takes over what is held
@@ -101,17 +131,16 @@ class WorkerProcess:
             return
         logger.info("Stopping: waiting up to %s s for %s running.", self.grace_seconds, len(held.all()))
         self._stop.set()
-        if self._worker is not None:
-            self._worker.stop()
-        loop = asyncio.get_running_loop()
-        loop.call_later(self.grace_seconds, held.stop_all, STOPPING)
+        for worker in self._workers:
+            worker.stop()
+        self._loop.call_later(self.grace_seconds, held.stop_all, STOPPING)
         _exit_after(self.grace_seconds + 2 * LAST_WORDS_SECONDS)
 
     async def _every(self, seconds: float, work: Callable[[], None]) -> None:
         while True:
             await asyncio.sleep(seconds)
             try:
-                await asyncio.to_thread(_with_connection, work)
+                await self._loop.run_in_executor(self._side, _with_connection, work)
             except Exception:  # the worker loop's edge: the next round tries again
                 logger.warning("%s failed; the next round tries again.", work.__name__, exc_info=True)
 
@@ -120,29 +149,41 @@ class WorkerProcess:
         while True:
             seconds = ticker.LONGEST_SLEEP_SECONDS
             try:
-                seconds = await asyncio.to_thread(_with_connection, ticker.tick)
+                seconds = await self._loop.run_in_executor(self._side, _with_connection, ticker.tick)
             except Exception:  # the worker loop's edge: the next round tries again
                 logger.warning("The ticker failed; the next round tries again.", exc_info=True)
             await asyncio.sleep(seconds)
 
-    def _recover(self) -> None:
-        worker_id = self.worker_id
-        if worker_id is not None and not self._stop.is_set() and not has_heartbeat(worker_id):
-            self._leave_for_new_worker(worker_id)
-            return
-        recovery.recover(worker=worker_id)
+    def _beat(self) -> None:
+        """Procrastinate's own heartbeat ends when a worker begins to stop, although its jobs go on."""
+        workers = {worker.worker_id: worker for worker in self._workers if worker.worker_id is not None}
+        try:
+            alive = beat(list(workers))
+        except Exception:
+            self._steady_since = None
+            raise
+        self._steady_since = self._steady_since or time.monotonic()
+        for worker_id, worker in workers.items():
+            if worker_id not in alive and not worker._stop_event.is_set():
+                self._leave_for_new_process(worker_id)
 
-    def _leave_for_new_worker(self, worker_id: int) -> None:
-        """Others count this worker as dead and take over what it holds, so it must claim nothing more."""
-        if self._worker is None or self._worker.worker_id != worker_id:
+    def _recover(self) -> None:
+        """Judges others only after a while of undisturbed heartbeats: after an outage everyone's is old at first."""
+        if self._steady_since is None or time.monotonic() - self._steady_since < STEADY_SECONDS:
             return
+        recovery.recover(workers=[worker.worker_id for worker in self._workers if worker.worker_id is not None])
+
+    def _leave_for_new_process(self, worker_id: int) -> None:
+        """Others count this worker as dead and take over what it holds, so it must claim nothing more."""
         logger.error("The heartbeat row of worker %s is gone: this process ends and is started again.", worker_id)
         self.exit_code = 1
         held.stop_all(REPLACED)
-        assert self._worker._loop is not None or self._stop.is_set()  # noqa: S101
-        loop = self._worker._loop
-        if loop is not None:
-            loop.call_soon_threadsafe(self.stop)
+        self._loop.call_soon_threadsafe(self.stop)
+
+
+async def _announce_end(worker: Any, ended: asyncio.Event) -> None:
+    await worker._stop_event.wait()
+    ended.set()
 
 
 def _worker_app() -> DjangoApp:
@@ -173,10 +214,11 @@ def watch() -> None:
                 claim.cancellation.cancel(reason)
 
 
-def has_heartbeat(worker_id: int) -> bool:
+def beat(worker_ids: list[int]) -> set[int]:
+    """Note that these workers live. Returns those that have a row to note it in."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT 1 FROM procrastinate_workers WHERE id = %s", [worker_id])
-        return cursor.fetchone() is not None
+        cursor.execute(BEAT, [worker_ids])
+        return {row[0] for row in cursor.fetchall()}
 
 
 def _stop_reason(claim: Claim, row: Mapping[str, Any] | None, now: datetime) -> str:
