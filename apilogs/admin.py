@@ -81,9 +81,9 @@ class ApiLogAdmin(ReadOnlyAdmin):
     actions = ["delete_selected"]
     fieldsets = [
         section(
-            None, "show_request show_status show_duration show_created_at show_caller client_ip show_trace show_error"
+            None, "show_request show_status|show_duration show_created_at|show_trace show_caller|client_ip show_error"
         ),
-        section("Request", "show_query show_request_headers show_request_body show_request_size user_agent"),
+        section("Request", "show_query show_request_headers show_request_body show_request_size|user_agent"),
         section("Answer", "show_response_headers show_response_body show_response_size"),
         section("As curl", "show_curl", collapsed=True),
     ]

@@ -50,7 +50,7 @@ admin.site.extra_urls = admin_site.extra_urls
 
 class TokenForm(forms.ModelForm):
     scopes = forms.MultipleChoiceField(
-        choices=ApiToken.Scope.choices,
+        choices=[(scope, scope) for scope in ApiToken.Scope.values],
         required=False,
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
         help_text="None: all that the user may do.",
@@ -134,6 +134,7 @@ class ApiTokenAdmin(ServiceAdmin):
     ) -> HttpResponse:
         if obj is not None:
             context["original"] = _named(obj)
+        context.update(show_save_and_add_another=False, show_save_and_continue=False)
         return super().render_change_form(request, context, *args, obj=obj, **kwargs)
 
     def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:

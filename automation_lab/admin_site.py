@@ -170,8 +170,7 @@ def trace(request: HttpRequest, correlation_id: str) -> HttpResponse:
         **admin.site.each_context(request),
         "title": "Trace",
         "correlation_id": correlation_id,
-        "panels": panels,
-        "is_empty": not any(panel.rows for panel in panels),
+        "panels": [panel for panel in panels if panel.rows],
     }
     return TemplateResponse(request, "automation_lab/trace.html", page)
 

@@ -197,7 +197,7 @@ def _failed(row: dict[str, Any], label: str, owner: str) -> Trouble:
     return Trouble(
         show.label(f"{row['number']} failed", "bad"),
         row["name"],
-        show.shortened(row["reason"], 120) if row["reason"] else show.EMPTY,
+        show.shortened(row["reason"], 120),
         show.when(row["last"]),
         url,
     )

@@ -113,12 +113,12 @@ class WebhookAdmin(ServiceAdmin):
     fieldsets = [
         section(
             None,
-            "status show_source show_event_type show_request show_verification show_received_at "
-            "show_processed_at remote_addr show_trace show_error",
+            "status|show_verification show_source|show_event_type show_request|remote_addr "
+            "show_received_at|show_processed_at show_trace|show_size show_error",
         ),
-        section("Body", "show_body content_type show_size show_sha256 show_flags"),
+        section("Body", "show_body content_type|show_flags show_sha256"),
         section("Headers and query", "show_headers show_query"),
-        section("Delivery", "show_delivery_id show_duplicate matched_secret"),
+        section("Delivery", "show_delivery_id show_duplicate|matched_secret"),
         section("Notes", "notes"),
         section("As curl", "show_curl", collapsed=True),
     ]
@@ -142,7 +142,7 @@ class WebhookAdmin(ServiceAdmin):
 
     @display(description="Event type")
     def show_event_type(self, webhook: Webhook) -> str:
-        return show.shortened(webhook.event_type, 48) if webhook.event_type else show.EMPTY
+        return show.shortened(webhook.event_type, 48)
 
     @display(description="Request")
     def show_request(self, webhook: Webhook) -> SafeString:
@@ -210,28 +210,26 @@ class WebhookAdmin(ServiceAdmin):
         services.delete_webhook(webhook=instance)
 
     def get_panels(self, request: HttpRequest, instance: Webhook) -> list[Panel]:
-        panels = [self._workflow_runs(instance)]
-        forwards = instance.forwards.order_by("-id")
-        panels.append(
-            panel_of(
-                "Forwards",
-                ["Forward", "Status", "To", "Attempt", "Duration", "When"],
-                forwards,
-                lambda forward: [
-                    show.object_link("inbox.forward", forward.pk, f"#{forward.pk}"),
-                    show.state(forward.status),
-                    show.shortened(forward.target),
-                    forward.attempt,
-                    show.duration(forward.duration_ms),
-                    show.when(forward.created_at),
-                ],
-                limit=PANEL_ROWS,
-                url=show.list_url("inbox.forward", webhook__id__exact=instance.pk),
-            )
+        forwards = self._forwards(instance)
+        repetitions = [self._repetitions(instance)] if instance.duplicate_count else []
+        return [self._workflow_runs(instance), *([forwards] if forwards.rows else []), *repetitions]
+
+    def _forwards(self, webhook: Webhook) -> Panel:
+        return panel_of(
+            "Forwards",
+            ["Forward", "Status", "To", "Attempt", "Duration", "When"],
+            webhook.forwards.order_by("-id"),
+            lambda forward: [
+                show.object_link("inbox.forward", forward.pk, f"#{forward.pk}"),
+                show.state(forward.status),
+                show.shortened(forward.target),
+                forward.attempt,
+                show.duration(forward.duration_ms),
+                show.when(forward.created_at),
+            ],
+            limit=PANEL_ROWS,
+            url=show.list_url("inbox.forward", webhook__id__exact=webhook.pk),
         )
-        if instance.duplicate_count:
-            panels.append(self._repetitions(instance))
-        return panels
 
     def _workflow_runs(self, webhook: Webhook) -> Panel:
         """Through the relation's name: the inbox knows nothing of workflows."""

@@ -63,7 +63,7 @@ class SourceAdmin(ServiceAdmin):
     fieldsets = [
         section(None, "name description enabled show_address"),
         section("Who may send", "scheme new_secret show_secrets scheme_settings open_confirmed"),
-        section("Limits", "rate_limit max_body_bytes allowed_methods dedupe retention"),
+        section("Limits", "rate_limit|max_body_bytes allowed_methods dedupe|retention"),
         section("Answer", "response"),
         section("Try it", "show_try"),
         section("History", "show_created_at show_updated_at", collapsed=True),
@@ -85,7 +85,7 @@ class SourceAdmin(ServiceAdmin):
 
     @display(description="Scheme", ordering="scheme")
     def show_scheme(self, source: Source) -> SafeString:
-        return show.label("open", "warn") if source.is_open else show.label(source.scheme, "quiet")
+        return show.label("open", "warn") if source.is_open else show.tag(source.scheme)
 
     @display(description="Secrets")
     def show_secrets(self, source: Source) -> Any:

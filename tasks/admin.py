@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import BooleanRadioFilter, ChoicesDropdownFilter
 from unfold.decorators import action, display
@@ -30,10 +31,11 @@ from automation_lab.core.console_forms import (
     ServiceForm,
     TimeRangeFilter,
 )
-from tasks import execution_admin, secret_admin, services, validation  # noqa: F401 - two register their own
+from automation_lab.core.exceptions import Invalid
+from tasks import execution_admin, previews, secret_admin, services, validation  # noqa: F401 - two register their own
 from tasks.models import ScheduledTask, TaskExecution
 
-PANEL_ROWS = 20
+PANEL_ROWS = 8
 LOG_LINES = 200
 
 
@@ -68,6 +70,7 @@ class ScheduledTaskAdmin(ServiceAdmin):
         ("task_type", ChoicesDropdownFilter),
         ("created_at", TimeRangeFilter),
     ]
+    panels_after = 0
     list_defer = ["config", "retry_policy", "notify", "last_output"]
     search_fields = ["name", "description"]
     date_hierarchy = "created_at"
@@ -77,18 +80,20 @@ class ScheduledTaskAdmin(ServiceAdmin):
     readonly_fields = ["version"]
     fieldsets = [
         section(None, "name description task_type config enabled pause_note"),
-        section("Schedule", "schedule show_schedule_error timezone anchor_at start_at end_at jitter_seconds"),
+        section(
+            "Schedule", "schedule show_upcoming show_schedule_error timezone|jitter_seconds anchor_at start_at end_at"
+        ),
         section(
             "When it fails or is late",
-            "retry_policy timeout_seconds overlap misfire grace_seconds max_concurrency pause_after_failures "
-            "on_lost_worker priority notify",
+            "retry_policy timeout_seconds|max_concurrency overlap|misfire grace_seconds|pause_after_failures "
+            "on_lost_worker|priority notify",
         ),
     ]
     state_fieldsets = [
         section(
             "State",
-            "show_last_run show_next_run show_results show_last_output version show_created_at "
-            "show_updated_at show_archived_at",
+            "show_last_run|show_next_run show_results|version show_created_at|show_updated_at show_archived_at "
+            "show_last_output",
         ),
     ]
 
@@ -109,7 +114,7 @@ class ScheduledTaskAdmin(ServiceAdmin):
 
     @display(description="Type", ordering="task_type")
     def show_type(self, task: ScheduledTask) -> SafeString:
-        return show.label(task.task_type.replace("_", " "), "quiet")
+        return show.tag(task.task_type)
 
     @display(description="Schedule")
     def show_schedule(self, task: ScheduledTask) -> Any:
@@ -119,6 +124,17 @@ class ScheduledTaskAdmin(ServiceAdmin):
             return show.muted("by hand")
         return show.mono(task.schedule if task.timezone == "UTC" else f"{task.schedule} {task.timezone}")
 
+    @display(description="Next runs")
+    def show_upcoming(self, task: ScheduledTask) -> Any:
+        if task._state.adding:
+            return show.EMPTY
+        try:
+            preview = previews.of_task(task, now=timezone.now(), count=5)
+        except Invalid as error:
+            return error.message
+        runs = [show.joined([show.when(run["at_utc"]), show.muted(run["note"])]) for run in preview["runs"]]
+        return show.lines([preview["explanation"], *runs])
+
     @display(description="Last result")
     def show_last_status(self, task: ScheduledTask) -> SafeString:
         return show.state(task.last_status or "")
@@ -126,6 +142,9 @@ class ScheduledTaskAdmin(ServiceAdmin):
     @display(description="Runs", ordering="failure_count")
     def show_results(self, task: ScheduledTask) -> SafeString:
         return show.results(task.success_count, task.failure_count)
+
+    def offers(self, instance: ScheduledTask, name: str) -> bool:
+        return {"pause": instance.enabled, "resume": not instance.enabled}.get(name, True)
 
     def has_run_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self.allows(request, "tasks.add_taskexecution")

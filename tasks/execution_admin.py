@@ -63,14 +63,17 @@ class TaskExecutionAdmin(ReadOnlyAdmin):
     actions = ["cancel_selected"]
     actions_detail = ["cancel", "retry"]
     fieldsets = [
-        section(None, "show_status show_task show_trigger show_error show_retry_of show_trace idempotency_key"),
+        section(
+            None,
+            "show_status|show_task show_trigger|show_retry_of show_created_at|show_duration "
+            "show_trace|idempotency_key show_error",
+        ),
         section("Data", "show_input show_output"),
         section(
             "Timing",
-            "show_scheduled_for show_created_at show_due_at show_started_at show_finished_at show_duration "
-            "show_cancel_requested_at show_deadline_at count",
+            "show_scheduled_for|count show_started_at|show_finished_at show_due_at|show_deadline_at show_cancel_requested_at",
         ),
-        section("Engine", "attempt worker epoch job_id priority", collapsed=True),
+        section("Engine", "attempt|epoch worker|job_id priority", collapsed=True),
     ]
 
     show_id = id_column
@@ -103,6 +106,9 @@ class TaskExecutionAdmin(ReadOnlyAdmin):
     @display(description="Error")
     def show_error_start(self, execution: TaskExecution) -> Any:
         return show.shortened(execution.error_message, 60)
+
+    def offers(self, instance: TaskExecution, name: str) -> bool:
+        return instance.is_finished if name == "retry" else not instance.is_finished
 
     def has_cancel_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self.allows(request, "tasks.change_taskexecution")
@@ -158,7 +164,7 @@ class TaskExecutionAdmin(ReadOnlyAdmin):
                 "Log",
                 ["When", "Level", "Text"],
                 instance.log_lines.order_by("epoch", "seq"),
-                lambda line: [show.when(line.at), show.state(line.level), show.preformatted(line.text)],
+                lambda line: [show.clock(line.at), show.state(line.level), show.preformatted(line.text)],
                 limit=LOG_LINES,
                 url=show.list_url("tasks.tasklog", execution__id__exact=instance.pk),
             ),
@@ -201,9 +207,9 @@ class TaskAttemptAdmin(ReadOnlyAdmin):
     ordering = ["-id"]
     sortable_by: list[str] = []
     fieldsets = [
-        section(None, "show_execution show_status number epoch worker error_class show_error"),
+        section(None, "show_execution|show_status number|epoch worker|error_class show_error"),
         section("Answer", "show_answer"),
-        section("Timing", "show_started_at show_finished_at show_duration show_next_attempt_at next_reason"),
+        section("Timing", "show_started_at|show_finished_at show_duration show_next_attempt_at|next_reason"),
     ]
 
     show_id = id_column

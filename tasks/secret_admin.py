@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from django import forms
 from django.contrib import admin
+from django.db.models import ProtectedError
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.timesince import timesince
 from unfold.contrib.filters.admin import BooleanRadioFilter, ChoicesDropdownFilter
 from unfold.decorators import display
 
-from automation_lab.core import crypto
 from automation_lab.core import display as show
 from automation_lab.core.admin import ServiceAdmin, section, text_column, when_column
-from automation_lab.core.console_forms import WriteOnlyField, required_on_add
+from automation_lab.core.console_forms import ServiceForm, WriteOnlyField, required_on_add
+from automation_lab.core.exceptions import Conflict, Invalid
+from tasks import channels, secrets
 from tasks.models import NotificationChannel, Secret
 
-SHOWN_FROM_CHARACTERS = 12  # of a shorter secret, the last four characters would give away too much
 
-
-class SecretForm(forms.ModelForm):
-    value = WriteOnlyField(label="Value", max_length=16_384)
+class SecretForm(ServiceForm):
+    value = WriteOnlyField(label="Value", max_length=secrets.MAX_VALUE_LENGTH)
 
     class Meta:
         model = Secret
@@ -32,6 +30,10 @@ class SecretForm(forms.ModelForm):
         super().__init__(*args, **kwargs)
         if "value" in self.fields:
             required_on_add(self, "value", describe_secret)
+
+    def check(self) -> None:
+        for host in self.instance.allowed_hosts:
+            secrets.clean_host(host)
 
 
 def describe_secret(secret: Secret) -> str:
@@ -47,7 +49,7 @@ class SecretAdmin(ServiceAdmin):
     date_hierarchy = "created_at"
     list_defer = ["ciphertext"]
     fieldsets = [section(None, "name description value allowed_hosts")]
-    state_fieldsets = [section("State", "show_last_used_at show_rotated_at show_created_at show_updated_at")]
+    state_fieldsets = [section("State", "show_last_used_at|show_rotated_at show_created_at|show_updated_at")]
 
     show_last_used_at = when_column("last_used_at", ordering=True)
     show_rotated_at = when_column("rotated_at", "Value set", ordering=True)
@@ -70,28 +72,20 @@ class SecretAdmin(ServiceAdmin):
         return ", ".join(secret.allowed_hosts) or show.label("any host", "warn")
 
     def create(self, request: HttpRequest, fields: dict[str, Any]) -> Secret:
-        secret = Secret(name=fields["name"])
-        return self._save(secret, fields)
+        return secrets.set_secret(**fields, only_new=True)
 
     def update(self, request: HttpRequest, instance: Secret, changes: dict[str, Any]) -> Secret:
-        return self._save(instance, changes)
-
-    def _save(self, secret: Secret, fields: dict[str, Any]) -> Secret:
-        for name in ("description", "allowed_hosts"):
-            setattr(secret, name, fields.get(name, getattr(secret, name)))
-        if value := fields.get("value"):
-            secret.ciphertext = crypto.encrypt(value, bind=f"secret:{secret.name}")
-            secret.last4 = value[-4:] if len(value) >= SHOWN_FROM_CHARACTERS else ""
-            secret.rotated_at = timezone.now()
-        secret.save()
-        return secret
+        return secrets.set_secret(name=instance.name, **changes)
 
     def destroy(self, instance: Secret) -> None:
-        instance.delete()
+        try:
+            secrets.delete_secret(secret=instance)
+        except ProtectedError as error:
+            raise Conflict(f"{instance} signs the messages of a channel: change that channel first.") from error
 
 
-class ChannelForm(forms.ModelForm):
-    target = WriteOnlyField(label="Target", max_length=2048)
+class ChannelForm(ServiceForm):
+    target = WriteOnlyField(label="Target", max_length=channels.MAX_TARGET_LENGTH)
 
     class Meta:
         model = NotificationChannel
@@ -104,6 +98,14 @@ class ChannelForm(forms.ModelForm):
             if self.fields["target"].required:
                 self.fields["target"].help_text = "An e-mail address, or the URL that the messages are sent to."
 
+    def check(self) -> None:
+        if self.cleaned_data.get("target"):
+            channels.clean_target(self.instance.kind, self.cleaned_data["target"])
+        elif "kind" in self.changed_data:
+            raise Invalid("Another kind needs its target.", field="target")
+        if self.instance.secret and self.instance.kind != channels.Kind.WEBHOOK:
+            raise Invalid("Only channels of kind webhook sign their messages with a secret.", field="secret")
+
 
 @admin.register(NotificationChannel)
 class NotificationChannelAdmin(ServiceAdmin):
@@ -113,10 +115,9 @@ class NotificationChannelAdmin(ServiceAdmin):
     search_fields = ["name"]
     date_hierarchy = "created_at"
     list_defer = ["target_ciphertext"]
-    list_select_related = ["secret"]
     autocomplete_fields = ["secret"]
     fieldsets = [section(None, "name kind target secret enabled throttle_seconds")]
-    state_fieldsets = [section("State", "show_last_sent_at show_last_error show_created_at show_updated_at")]
+    state_fieldsets = [section("State", "show_last_sent_at show_last_error show_created_at|show_updated_at")]
 
     show_last_sent_at = when_column("last_sent_at")
     show_last_error = text_column("last_error")
@@ -135,30 +136,10 @@ class NotificationChannelAdmin(ServiceAdmin):
         return show.label("last message failed", "bad") if channel.last_error else show.EMPTY
 
     def create(self, request: HttpRequest, fields: dict[str, Any]) -> NotificationChannel:
-        return self._save(NotificationChannel(name=fields["name"]), fields)
+        return channels.create_channel(**fields)
 
-    def update(
-        self, request: HttpRequest, instance: NotificationChannel, changes: dict[str, Any]
-    ) -> NotificationChannel:
-        return self._save(instance, changes)
-
-    def _save(self, channel: NotificationChannel, fields: dict[str, Any]) -> NotificationChannel:
-        for name in ("kind", "secret", "enabled", "throttle_seconds"):
-            setattr(channel, name, fields.get(name, getattr(channel, name)))
-        if target := fields.get("target"):
-            channel.target_ciphertext = crypto.encrypt(target, bind=f"channel:{channel.name}")
-            channel.target_hint = hint_of(target)
-        channel.save()
-        return channel
+    def update(self, request: HttpRequest, instance: Any, changes: dict[str, Any]) -> NotificationChannel:
+        return channels.update_channel(channel=instance, **changes)
 
     def destroy(self, instance: NotificationChannel) -> None:
         instance.delete()
-
-
-def hint_of(target: str) -> str:
-    """The host of a URL or the domain of an address: the rest of either may be a secret."""
-    if "://" in target:
-        scheme, _, rest = target.partition("://")
-        host = rest.split("/")[0].rpartition("@")[2]
-        return f"{scheme}://{host}/…"[:100]
-    return f"…@{target.rpartition('@')[2]}"[:100] if "@" in target else "set"

@@ -36,7 +36,7 @@ from automation_lab.core.console_forms import (
 from workflows import execution_admin, services  # noqa: F401 - the first registers the runs
 from workflows.models import MessageTemplate, NamedSchema, Workflow, WorkflowExecution, WorkflowVersion
 
-PANEL_ROWS = 20
+PANEL_ROWS = 8
 
 
 class WorkflowForm(ServiceForm):
@@ -73,6 +73,7 @@ class WorkflowAdmin(ServiceAdmin):
         ("trigger_type", ChoicesDropdownFilter),
         ("created_at", TimeRangeFilter),
     ]
+    panels_after = 0
     list_defer = ["variables", "retry_policy", "notify"]
     search_fields = ["name", "description"]
     date_hierarchy = "created_at"
@@ -82,11 +83,11 @@ class WorkflowAdmin(ServiceAdmin):
     readonly_fields = ["version"]
     fieldsets = [
         section(None, "name description enabled"),
-        section("Trigger", "trigger_type trigger_config concurrency"),
+        section("Trigger", "trigger_type|concurrency trigger_config"),
         section("Steps", "steps variables"),
         section("Limits and notices", "timeout_seconds retry_policy notify"),
     ]
-    state_fieldsets = [section("State", "show_results show_next_run_at version show_created_at show_updated_at")]
+    state_fieldsets = [section("State", "show_results|version show_next_run_at show_created_at|show_updated_at")]
 
     show_next_run_at = when_column("next_run_at", ordering=True)
     show_created_at = when_column("created_at")
@@ -111,7 +112,7 @@ class WorkflowAdmin(ServiceAdmin):
         about = " ".join(
             str(config[key]) for key in ("source", "event_type", "schedule", "event", "name") if config.get(key)
         )
-        return show.joined([show.label(workflow.trigger_type, "quiet"), show.muted(show.shortened(about, 40))])
+        return show.joined([show.tag(workflow.trigger_type), show.muted(show.shortened(about, 40))])
 
     @display(description="Steps")
     def show_step_count(self, workflow: Workflow) -> int:
@@ -128,6 +129,9 @@ class WorkflowAdmin(ServiceAdmin):
     @display(description="Runs", ordering="failure_count")
     def show_results(self, workflow: Workflow) -> SafeString:
         return show.results(workflow.success_count, workflow.failure_count)
+
+    def offers(self, instance: Workflow, name: str) -> bool:
+        return {"run": instance.enabled, "disable": instance.enabled, "enable": not instance.enabled}.get(name, True)
 
     def has_run_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self.allows(request, "workflows.add_workflowexecution")
@@ -194,11 +198,10 @@ class WorkflowAdmin(ServiceAdmin):
 
     def get_panels(self, request: HttpRequest, instance: Workflow) -> list[Panel]:
         steps = instance.steps if isinstance(instance.steps, list) else []
+        outline = [step_cells(number, step) for number, step in enumerate(steps, start=1)]
         return [
-            Panel(
-                "Outline", ["#", "Id", "Type", "Config"], [step_cells(n, step) for n, step in enumerate(steps, start=1)]
-            ),
             self._latest_runs(instance),
+            Panel("Steps", ["#", "Id", "Type", "Config"], outline),
             self._versions(instance),
         ]
 
@@ -244,7 +247,7 @@ def step_cells(number: int, step: Any) -> list[Any]:
     return [
         number,
         step.get("id") or show.EMPTY,
-        show.label(str(step.get("type", "")), "quiet"),
+        show.tag(str(step.get("type", ""))),
         show.folded("Config", show.json_view(step.get("config"))),
     ]
 

@@ -66,16 +66,15 @@ class WorkflowExecutionAdmin(ReadOnlyAdmin):
     fieldsets = [
         section(
             None,
-            "show_status show_waiting_for show_workflow show_version show_trigger show_webhook show_progress show_error "
-            "show_parent show_resumed_from show_trace idempotency_key",
+            "show_status|show_waiting_for show_workflow|show_version show_trigger|show_webhook show_progress|show_duration "
+            "show_created_at|show_finished_at show_parent|show_resumed_from show_trace|idempotency_key show_error",
         ),
         section("Data", "show_trigger_data show_variables"),
         section(
             "Timing",
-            "show_created_at show_due_at show_started_at show_finished_at show_duration show_cancel_requested_at "
-            "show_deadline_at",
+            "show_started_at|show_due_at show_cancel_requested_at|show_deadline_at",
         ),
-        section("Engine", "attempt worker epoch job_id priority depth dedupe_key", collapsed=True),
+        section("Engine", "attempt|epoch worker|job_id priority|depth dedupe_key", collapsed=True),
     ]
 
     show_id = id_column
@@ -126,6 +125,9 @@ class WorkflowExecutionAdmin(ReadOnlyAdmin):
     def show_error_start(self, run: WorkflowExecution) -> Any:
         return show.shortened(run.error_message, 60)
 
+    def offers(self, instance: WorkflowExecution, name: str) -> bool:
+        return not instance.is_finished
+
     def has_cancel_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self.allows(request, "workflows.change_workflowexecution")
 
@@ -170,7 +172,7 @@ class WorkflowExecutionAdmin(ReadOnlyAdmin):
             "Log",
             ["When", "Level", "Step", "Text"],
             run.log_lines.order_by("epoch", "seq"),
-            lambda line: [show.when(line.at), show.state(line.level), line.path, show.preformatted(line.text)],
+            lambda line: [show.clock(line.at), show.state(line.level), line.path, show.preformatted(line.text)],
             limit=LOG_LINES,
             url=show.list_url("workflows.workflowlog", execution__id__exact=run.pk),
         )
@@ -194,11 +196,11 @@ class WorkflowExecutionAdmin(ReadOnlyAdmin):
 def step_cells(step: StepExecution) -> list[Any]:
     return [
         show.object_link("workflows.stepexecution", step.pk, step.name or step.path),
-        step.type,
+        show.tag(step.type),
         show.state(step.status),
         step.attempt,
         show.duration(step.duration_ms),
-        show.when(step.started_at),
+        show.clock(step.started_at) if step.started_at else show.EMPTY,
         *(
             show.folded(word, show.json_view(value)) if value is not None else show.EMPTY
             for word, value in data_of(step)
@@ -230,9 +232,9 @@ class StepExecutionAdmin(ReadOnlyAdmin):
     ordering = ["-id"]
     sortable_by: list[str] = []
     fieldsets = [
-        section(None, "show_execution path name type show_status attempt generation interruptions idempotency_key"),
+        section(None, "show_execution|show_status path|type name|attempt generation|interruptions idempotency_key"),
         section("Data", "show_input show_output show_error"),
-        section("Timing", "show_scheduled_at show_next_attempt_at show_started_at show_finished_at show_duration"),
+        section("Timing", "show_started_at|show_finished_at show_duration|show_scheduled_at show_next_attempt_at"),
     ]
 
     show_id = id_column

@@ -22,6 +22,7 @@ from unfold.admin import ModelAdmin
 from unfold.dataclasses import ActionDialog
 from unfold.decorators import action, display
 from unfold.views import ChangeList
+from unfold.widgets import UnfoldAdminTextareaWidget
 
 from automation_lab.core import display as show
 from automation_lab.core.console_forms import JSONTextarea, JSONTextField
@@ -93,7 +94,10 @@ class LabModelAdmin(ModelAdmin):
     list_max_show_all = 0
     list_filter_submit = True
     list_fullwidth = True
-    formfield_overrides = {models.JSONField: {"form_class": JSONTextField, "widget": JSONTextarea}}
+    formfield_overrides = {
+        models.JSONField: {"form_class": JSONTextField, "widget": JSONTextarea},
+        models.TextField: {"widget": UnfoldAdminTextareaWidget(attrs={"rows": 2})},
+    }
     list_defer: Sequence[str] = ()
     search_exact: Sequence[str] = ()
     """Columns with an index that the search compares whole; big tables are never searched by substring."""
@@ -102,7 +106,13 @@ class LabModelAdmin(ModelAdmin):
     show_facets = ShowFacets.NEVER
     compressed_fields = True
     warn_unsaved_form = True
-    change_form_outer_after_template = "automation_lab/panels.html"
+    panels_after = 1
+    """After how many fieldsets the panels stand; 0 puts them above the form."""
+
+    def formfield_for_choice_field(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Values as the API has them: Django would title them."""
+        kwargs.setdefault("choices", [(value, value.replace("_", " ")) for value, _ in db_field.flatchoices])
+        return super().formfield_for_choice_field(db_field, request, **kwargs)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return LabChangeList
@@ -119,10 +129,17 @@ class LabModelAdmin(ModelAdmin):
         """Tables shown below `instance`."""
         return []
 
+    def offers(self, instance: Any, name: str) -> bool:
+        """Whether the action with the address part `name` makes sense for `instance` as it is."""
+        return True
+
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Any = None, **kwargs: Any
     ) -> HttpResponse:
-        context["panels"] = self.get_panels(request, obj) if obj is not None and obj.pk else []
+        if obj is not None and obj.pk:
+            context["panels"] = self.get_panels(request, obj)
+            offered = [entry for entry in context.get("actions_detail", []) if self.offers(obj, action_of(entry))]
+            context["actions_detail"] = offered
         return super().render_change_form(request, context, *args, obj=obj, **kwargs)
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
@@ -313,9 +330,15 @@ class ServiceAdmin(LabModelAdmin):
             return HttpResponseRedirect(request.get_full_path())
 
 
+def action_of(entry: dict[str, Any]) -> str:
+    """The last part of the address of a detail action, such as `cancel`."""
+    return str(entry["path"]).rstrip("/").rpartition("/")[2]
+
+
 def section(title: str | None, names: str, *, collapsed: bool = False) -> tuple[str | None, dict[str, Any]]:
-    """A fieldset of the fields named in `names`, separated by spaces."""
-    return title, {"fields": names.split(), "classes": ["collapse"] if collapsed else []}
+    """A fieldset of the fields named in `names`, separated by spaces; those joined with | stand side by side."""
+    lines = [tuple(name.split("|")) if "|" in name else name for name in names.split()]
+    return title, {"fields": lines, "classes": ["collapse"] if collapsed else []}
 
 
 def confirmation(title: str, description: str, submit: str, form_class: Any = None) -> ActionDialog:

@@ -31,6 +31,8 @@ class JSONTextField(forms.JSONField):
     widget = JSONTextarea
 
     def prepare_value(self, value: Any) -> Any:
+        if value is None:
+            return ""
         shown = super().prepare_value(value)
         try:
             return json.dumps(json.loads(shown), indent=2, ensure_ascii=False)

@@ -16,6 +16,7 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 EMPTY = SafeString("-")
+NO_BREAK = "\u00a0"
 MAX_TEXT_CHARACTERS = 65_536
 MAX_HEX_BYTES = 16_384
 
@@ -58,6 +59,11 @@ def label(word: str, tone: str) -> SafeString:
     return format_html('<span class="lab-state lab-{}">{}</span>', tone, word)
 
 
+def tag(word: str) -> SafeString:
+    """A kind, such as a type: a label without a colour of its own."""
+    return format_html('<span class="lab-tag">{}</span>', word.replace("_", " "))
+
+
 def status_code(code: int | None) -> SafeString:
     """An HTTP status in the colour of its class."""
     if not code:
@@ -66,16 +72,25 @@ def status_code(code: int | None) -> SafeString:
 
 
 def when(instant: datetime | None, *, now: datetime | None = None) -> SafeString:
-    """`3 minutes ago`, with the instant and its zone on hover and for machines."""
+    """`3 minutes ago`, with the instant and its zone on hover and for machines; a row's own page shows both."""
     if instant is None:
         return EMPTY
     local = timezone.localtime(instant)
     return format_html(
-        '<time class="lab-when" datetime="{}" title="{}">{}</time>',
+        '<time class="lab-when" datetime="{}" title="{}"><span class="lab-instant">{}</span><span>{}</span></time>',
         instant.isoformat(),
         f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03d} {local:%Z}",
+        f"{local:%Y-%m-%d %H:%M:%S %Z}",
         relative(instant, now or timezone.now()),
     )
+
+
+def clock(instant: datetime) -> SafeString:
+    """The time of day to the millisecond, for lines that follow each other; the whole instant on hover."""
+    local = timezone.localtime(instant)
+    text = f"{local:%H:%M:%S}.{local.microsecond // 1000:03d}"
+    shown = f"{local:%Y-%m-%d} {text} {local:%Z}"
+    return format_html('<time class="lab-mono" datetime="{}" title="{}">{}</time>', instant.isoformat(), shown, text)
 
 
 def relative(instant: datetime, now: datetime) -> str:
@@ -97,9 +112,11 @@ def _span(seconds: float) -> str:
 
 
 def duration(milliseconds: float | None) -> str:
-    """`340 ms`, `1.2 s`, `2 min 5 s`, `3 h 4 min`, `2 d 3 h`."""
-    if milliseconds is None:
-        return EMPTY
+    """`340 ms`, `1.2 s`, `2 min 5 s`, `3 h 4 min`, `2 d 3 h`, in one piece."""
+    return EMPTY if milliseconds is None else _duration(milliseconds).replace(" ", NO_BREAK)
+
+
+def _duration(milliseconds: float) -> str:
     if milliseconds < 10:
         return f"{milliseconds:.3g} ms"
     if milliseconds < 1000:
@@ -119,10 +136,10 @@ def size(number_of_bytes: int | None) -> str:
     if number_of_bytes is None:
         return EMPTY
     if number_of_bytes < 1000:
-        return f"{number_of_bytes} B"
+        return f"{number_of_bytes}{NO_BREAK}B"
     if number_of_bytes < 999_950:
-        return f"{number_of_bytes / 1000:.1f} kB"
-    return f"{number_of_bytes / 1_000_000:.1f} MB"
+        return f"{number_of_bytes / 1000:.1f}{NO_BREAK}kB"
+    return f"{number_of_bytes / 1_000_000:.1f}{NO_BREAK}MB"
 
 
 def link(url: str, text: Any) -> SafeString:
@@ -279,6 +296,13 @@ def joined(parts: Iterable[Any]) -> SafeString:
     return format_html_join(" ", "{}", ((part,) for part in parts)) or EMPTY
 
 
+def lines(parts: Iterable[Any]) -> SafeString:
+    """One below the other."""
+    return format_html(
+        '<ul class="lab-plain">{}</ul>', format_html_join("", "<li>{}</li>", ((part,) for part in parts))
+    )
+
+
 def results(successes: int, failures: int) -> SafeString:
     """`12 ok · 1 failed`, the failures in colour."""
     if not successes and not failures:
@@ -289,6 +313,8 @@ def results(successes: int, failures: int) -> SafeString:
 
 def shortened(text: str, length: int = 80) -> SafeString:
     """`text` cut to `length`, whole on hover."""
+    if not text:
+        return EMPTY
     if len(text) <= length:
         return conditional_escape(text)
     return format_html('<span title="{}">{}…</span>', text[:2000], text[: length - 1])
