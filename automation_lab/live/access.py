@@ -96,14 +96,14 @@ def _choose(readable: set[str], query: bytes) -> frozenset[str]:
     parameters = parse_qs(query.decode("latin-1"), keep_blank_values=True)
     unknown = sorted(set(parameters) - {"types"})
     if unknown:
-        raise Refusal(400, "unknown_parameter", f"{unknown[0]!r} is no parameter; there is only 'types'.")
+        raise Refusal(400, "unknown_parameter", f'"{unknown[0]}" is no parameter; there is only "types".')
     wanted = {name.strip() for name in ",".join(parameters.get("types", [])).split(",")}
     if "types" not in parameters:
         wanted = readable
     known = set(live_topics)
     if wanted - known:
         listed = ", ".join(sorted(known))
-        raise Refusal(400, "unknown_type", f"{min(wanted - known)!r} is no message type; known are {listed}.")
+        raise Refusal(400, "unknown_type", f'"{min(wanted - known)}" is no message type; known are {listed}.')
     if not wanted or wanted - readable:
         what = ", ".join(sorted(wanted - readable)) or "anything here"
         raise Refusal(403, "permission_denied", f"Your token or user may not read {what}.")

@@ -18,7 +18,7 @@ from automation_lab.core.live import CHANNEL, WATCH, WATCH_ARGUMENTS, Topic
 from automation_lab.core.registry import live_topics
 from automation_lab.live import messages
 from automation_lab.live.messages import Change
-from automation_lab.live.subscribers import Subscriber
+from automation_lab.live.subscribers import LIMIT, Subscriber
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,8 @@ LOCK_SECONDS = 10
 GATHER_SECONDS = 0.02  # announcements that come within it are read together
 PROBE_SECONDS = 15  # a connection silent for so long is tried
 DELAYS = (0.2, 0.5, 1.0, 2.0, 5.0)
-ROWS_AT_ONCE = 1_000
+ROWS_AT_ONCE = LIMIT // 2
+PATIENCE_SECONDS = 1.0  # how long all clients wait for one whose queue is half full, before it loses messages
 
 
 class Hub:
@@ -88,9 +89,18 @@ class Hub:
         if not any(topic.name in subscriber.types for subscriber in self._subscribers):
             return
         for first in range(0, len(changes), ROWS_AT_ONCE):
-            for message in await messages.read(connection, topic, changes[first : first + ROWS_AT_ONCE]):
+            found = await messages.read(connection, topic, changes[first : first + ROWS_AT_ONCE])
+            await self._let_clients_read()
+            for message in found:
                 for subscriber in self._subscribers:
                     subscriber.offer(topic.name, message)
+
+    async def _let_clients_read(self) -> None:
+        """A burst of thousands of rows comes faster than any client can read. One that loses messages is not waited for."""
+        clock = asyncio.get_running_loop()
+        end = clock.time() + PATIENCE_SECONDS
+        while any(subscriber.is_behind for subscriber in self._subscribers) and clock.time() < end:
+            await asyncio.sleep(0.005)
 
 
 @asynccontextmanager

@@ -20,6 +20,11 @@ class Subscriber:
         self._dropped = 0
         self._filled = asyncio.Event()
 
+    @property
+    def is_behind(self) -> bool:
+        """Reading, but with half a queue to go."""
+        return not self._dropped and len(self._queue) > LIMIT // 2
+
     def greet(self, at: str) -> None:
         """The hub is listening: from now on nothing is missed; for a client greeted before, something may have been."""
         self._put(orjson.dumps({"type": "gap" if self._greeted else "hello", "at": at}))

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -66,7 +66,21 @@ def granian_server(
     """The web server as `up` starts it, ended afterwards. `environment` defaults to `database_environment()`."""
     port = free_port()
     env = {**(environment or database_environment()), **servers.process_environment("web", HOST), **variables}
-    command = servers.web_command(host=HOST, port=port, workers=workers, threads=threads)
+    with _running(servers.web_command(host=HOST, port=port, workers=workers, threads=threads), env, port) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def live_server(**variables: str) -> Iterator[Server]:
+    """The live port as `up` starts it, on the test database."""
+    port = free_port()
+    env = {**database_environment(), **servers.process_environment("live", HOST), **variables}
+    with _running(servers.live_command(host=HOST, port=port), env, port) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _running(command: Sequence[str], env: Mapping[str, str], port: int) -> Iterator[Server]:
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(command, env=env, cwd=servers.BASE_DIR, stdout=output, stderr=subprocess.STDOUT)
         server = Server(process, port, output)
