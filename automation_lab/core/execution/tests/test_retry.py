@@ -6,7 +6,7 @@ import math
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from automation_lab.core.exceptions import Invalid
@@ -14,6 +14,7 @@ from automation_lab.core.execution import retry
 from automation_lab.core.execution.retry import Failure, RetryPolicy
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 PLAIN = RetryPolicy(jitter="none", max_attempts=20)
 
 
@@ -273,6 +274,7 @@ POLICIES = st.builds(
 )
 
 
+@patient
 @given(POLICIES)
 def test_the_normal_form_means_the_same(written):
     policy = retry.normalise(written)
@@ -280,6 +282,7 @@ def test_the_normal_form_means_the_same(written):
     assert retry.normalise(policy.as_dict()) == policy
 
 
+@patient
 @given(
     POLICIES,
     st.integers(1, 25),
@@ -308,6 +311,7 @@ def test_a_decision_keeps_every_limit(written, attempt, code, retry_after, drawn
         assert policy.max_total_seconds is None or waited <= policy.max_total_seconds + 1e-5
 
 
+@patient
 @given(POLICIES, st.integers(2, 19))
 def test_the_base_delay_never_shrinks_from_one_attempt_to_the_next(written, attempt):
     policy = retry.normalise(written)
@@ -315,6 +319,7 @@ def test_the_base_delay_never_shrinks_from_one_attempt_to_the_next(written, atte
     assert 0 <= policy.base_delay(attempt) <= policy.base_delay(attempt + 1) <= policy.max_delay_seconds
 
 
+@patient
 @given(st.dictionaries(st.sampled_from([*RetryPolicy().as_dict(), *retry.SPELLINGS, "x"]), st.none() | st.booleans()
        | st.integers() | st.floats() | st.text(max_size=5) | st.lists(st.text(max_size=5), max_size=2)))  # fmt: skip
 def test_any_json_is_read_or_refused_with_reasons(written):
