@@ -19,6 +19,7 @@ from automation_lab.core.admin import (
     duration_column,
     id_column,
     json_column,
+    origin_of,
     section,
     size_column,
     trace_column,
@@ -129,7 +130,7 @@ class ApiLogAdmin(ReadOnlyAdmin):
     @display(description="Command")
     def show_curl(self, log: ApiLog) -> SafeString:
         headers = [pair for pair in show.as_pairs(log.request_headers) if "[redacted]" not in str(pair[1])]
-        return show.text_block(show.curl(log.method, log.console_origin + log.path, headers, log.request_body or ""))
+        return show.text_block(show.curl(log.method, origin_of(log) + log.path, headers, log.request_body or ""))
 
 
 def body_view(body: str | None) -> SafeString:

@@ -42,7 +42,7 @@ from automation_lab.models import ApiToken
 
 for model in (User, Group, ProcrastinateJob, AccessAttempt, AccessFailureLog, AccessLog):
     admin.site.unregister(model)  # their own pages are not made for this theme
-admin.site.extra_urls = admin_site.extra_urls
+admin.site.extra_urls = admin_site.extra_urls  # type: ignore[attr-defined]  # unfold's hook
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ def _named(token: ApiToken) -> ApiToken:
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, LabModelAdmin):
+class UserAdmin(DjangoUserAdmin, LabModelAdmin):  # type: ignore[misc]  # the stubs narrow attributes of both bases
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -208,7 +208,7 @@ class UserAdmin(DjangoUserAdmin, LabModelAdmin):
 
 
 @admin.register(Group)
-class GroupAdmin(DjangoGroupAdmin, LabModelAdmin):
+class GroupAdmin(DjangoGroupAdmin, LabModelAdmin):  # type: ignore[misc]  # as above
     list_display = ["name"]
 
 

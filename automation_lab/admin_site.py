@@ -41,6 +41,7 @@ GROUPS: list[tuple[str, list[tuple[str, str, str]]]] = [
             ("Runs", "history", "tasks.taskexecution"),
             ("Secrets", "key", "tasks.secret"),
             ("Channels", "notifications", "tasks.notificationchannel"),
+            ("Messages", "outgoing_mail", "tasks.notification"),
         ],
     ),
     (

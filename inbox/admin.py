@@ -22,6 +22,7 @@ from automation_lab.core.admin import (
     duration_column,
     id_column,
     json_column,
+    origin_of,
     panel_of,
     section,
     size_column,
@@ -78,7 +79,7 @@ class WebhookForm(forms.ModelForm):
             offered = [
                 choice for choice in Webhook.Status.choices if (choice[0] == Webhook.Status.REJECTED) is rejected
             ]
-            self.fields["status"].choices = offered
+            self.fields["status"].choices = offered  # type: ignore[attr-defined]  # a choice field
 
 
 @admin.register(Webhook)
@@ -185,7 +186,7 @@ class WebhookAdmin(ServiceAdmin):
     def show_curl(self, webhook: Webhook) -> SafeString:
         headers = redact_headers(show.as_pairs(webhook.headers))
         body = bytes(webhook.raw_body[:8192]).decode("utf-8", "replace")
-        return show.text_block(show.curl(webhook.method, webhook.console_origin + webhook.path, headers, body))
+        return show.text_block(show.curl(webhook.method, origin_of(webhook) + webhook.path, headers, body))
 
     @action(description="Mark as processed", permissions=["change"])
     def mark_processed(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:

@@ -15,7 +15,7 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from automation_lab.core import display as show
-from automation_lab.core.admin import Panel, ServiceAdmin, panel_of, section, when_column
+from automation_lab.core.admin import Panel, ServiceAdmin, origin_of, panel_of, section, when_column
 from automation_lab.core.console_forms import ServiceForm, WriteOnlyField, choices_of, required_on_add
 from inbox import services
 from inbox.models import Source, Webhook
@@ -25,7 +25,7 @@ PANEL_ROWS = 20
 
 
 def receiving_url(source: Source) -> str:
-    return f"{source.console_origin}/v1/webhooks/inbox/{source.name}"
+    return f"{origin_of(source)}/v1/webhooks/inbox/{source.name}"
 
 
 class SourceForm(ServiceForm):
@@ -94,7 +94,7 @@ class SourceAdmin(ServiceAdmin):
         return ", ".join(f"…{secret['last4']}" if secret.get("last4") else "set" for secret in source.secrets)
 
     @display(description="Last webhook", ordering="last_received_at")
-    def show_last_received(self, source: Source) -> SafeString:
+    def show_last_received(self, source: Any) -> SafeString:
         return show.when(source.last_received_at)
 
     @display(description="Address")

@@ -136,7 +136,7 @@ class ScheduledTaskAdmin(ServiceAdmin):
         return show.lines([preview["explanation"], *runs])
 
     @display(description="Last result")
-    def show_last_status(self, task: ScheduledTask) -> SafeString:
+    def show_last_status(self, task: Any) -> SafeString:
         return show.state(task.last_status or "")
 
     @display(description="Runs", ordering="failure_count")

@@ -1,4 +1,4 @@
-"""Secrets and notification channels in the console: what is secret goes in and never comes out."""
+"""Secrets and notification channels in the console: what is secret goes in and never comes out; messages sent."""
 
 from __future__ import annotations
 
@@ -12,11 +12,23 @@ from unfold.contrib.filters.admin import BooleanRadioFilter, ChoicesDropdownFilt
 from unfold.decorators import display
 
 from automation_lab.core import display as show
-from automation_lab.core.admin import ServiceAdmin, section, text_column, when_column
+from automation_lab.core.admin import (
+    Panel,
+    ReadOnlyAdmin,
+    ServiceAdmin,
+    id_column,
+    panel_of,
+    section,
+    state_column,
+    text_column,
+    when_column,
+)
 from automation_lab.core.console_forms import ServiceForm, WriteOnlyField, required_on_add
 from automation_lab.core.exceptions import Conflict, Invalid
 from tasks import channels, secrets
-from tasks.models import NotificationChannel, Secret
+from tasks.models import Notification, NotificationChannel, Secret
+
+PANEL_ROWS = 10
 
 
 class SecretForm(ServiceForm):
@@ -135,6 +147,25 @@ class NotificationChannelAdmin(ServiceAdmin):
     def show_health(self, channel: NotificationChannel) -> Any:
         return show.label("last message failed", "bad") if channel.last_error else show.EMPTY
 
+    def get_panels(self, request: HttpRequest, instance: NotificationChannel) -> list[Panel]:
+        return [
+            panel_of(
+                "Messages",
+                ["Message", "Status", "Event", "Title", "When", "Error"],
+                instance.notifications.order_by("-id").defer("text"),
+                lambda message: [
+                    show.object_link("tasks.notification", message.pk, f"#{message.pk}"),
+                    show.state(message.status),
+                    message.event,
+                    show.shortened(message.title),
+                    show.when(message.created_at),
+                    show.shortened(message.error_message),
+                ],
+                limit=PANEL_ROWS,
+                url=show.list_url("tasks.notification", channel__id__exact=instance.pk),
+            )
+        ]
+
     def create(self, request: HttpRequest, fields: dict[str, Any]) -> NotificationChannel:
         return channels.create_channel(**fields)
 
@@ -143,3 +174,32 @@ class NotificationChannelAdmin(ServiceAdmin):
 
     def destroy(self, instance: NotificationChannel) -> None:
         instance.delete()
+
+
+@admin.register(Notification)
+class NotificationAdmin(ReadOnlyAdmin):
+    list_display = ["show_id", "show_status", "channel", "event", "show_title", "count", "show_created_at"]
+    list_display_links = ["show_id"]
+    list_filter = [("status", ChoicesDropdownFilter)]
+    list_select_related = ["channel"]
+    list_defer = ["text", "channel__target_ciphertext"]
+    search_exact = ["id"]
+    sortable_by: list[str] = []
+    fieldsets = [
+        section(None, "show_status|channel event|subject count|show_first_at title show_text url show_error"),
+        section("Timing", "show_created_at|show_due_at show_started_at|show_finished_at attempt|worker"),
+    ]
+
+    show_id = id_column
+    show_status = state_column()
+    show_text = text_column("text")
+    show_error = text_column("error_message", "Error")
+    show_first_at = when_column("first_at", "First event")
+    show_created_at = when_column("created_at")
+    show_due_at = when_column("due_at")
+    show_started_at = when_column("started_at")
+    show_finished_at = when_column("finished_at")
+
+    @display(description="Title")
+    def show_title(self, message: Notification) -> Any:
+        return show.shortened(message.title, 100)

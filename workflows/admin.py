@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
@@ -119,11 +118,11 @@ class WorkflowAdmin(ServiceAdmin):
         return len(workflow.steps) if isinstance(workflow.steps, list) else 0
 
     @display(description="Last result")
-    def show_last_status(self, workflow: Workflow) -> SafeString:
+    def show_last_status(self, workflow: Any) -> SafeString:
         return show.state(workflow.last_status or "")
 
     @display(description="Last run", ordering="last_run_at")
-    def show_last_run(self, workflow: Workflow) -> SafeString:
+    def show_last_run(self, workflow: Any) -> SafeString:
         return show.when(workflow.last_run_at)
 
     @display(description="Runs", ordering="failure_count")
@@ -187,6 +186,11 @@ class WorkflowAdmin(ServiceAdmin):
         services.update_workflow(workflow=workflow, changes={"enabled": enabled})
         return "Enabled." if enabled else "Disabled."
 
+    def save_model(self, request: HttpRequest, obj: Workflow, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        for warning in services.warnings(obj):
+            self.message_user(request, warning["detail"], messages.WARNING)
+
     def create(self, request: HttpRequest, fields: dict[str, Any]) -> Workflow:
         return services.create_workflow(fields=fields, author=request.user.get_username())
 
@@ -209,7 +213,7 @@ class WorkflowAdmin(ServiceAdmin):
         return panel_of(
             "Latest runs",
             ["Run", "Status", "Trigger", "Steps", "Version", "Duration", "Created", "Error"],
-            workflow.executions.select_related("version").order_by("-id").defer("trigger_data", "variables"),
+            workflow.executions.select_related("version").order_by("-id").defer("trigger_data", "variables", "output"),
             lambda run: [
                 show.object_link("workflows.workflowexecution", run.pk, f"#{run.pk}"),
                 show.state(run.status),
@@ -280,8 +284,18 @@ class WorkflowVersionAdmin(ReadOnlyAdmin):
         return show.object_link("workflows.workflow", version.workflow_id, version.workflow.name)
 
 
+class MessageTemplateForm(ServiceForm):
+    class Meta:
+        model = MessageTemplate
+        fields = ["name", "to", "subject", "text", "html"]
+
+    def check(self) -> None:
+        services.check_template(self.cleaned_data)
+
+
 @admin.register(MessageTemplate)
 class MessageTemplateAdmin(LabModelAdmin):
+    form = MessageTemplateForm
     list_display = ["name", "subject", "to", "show_updated_at"]
     list_defer = ["text", "html"]
     search_fields = ["name", "subject"]
@@ -291,12 +305,15 @@ class MessageTemplateAdmin(LabModelAdmin):
     show_updated_at = when_column("updated_at", "Changed", ordering=True)
 
 
-class NamedSchemaForm(forms.ModelForm):
-    schema = JSONTextField(help_text="A JSON Schema, draft 2020-12.")
+class NamedSchemaForm(ServiceForm):
+    schema = JSONObjectField(help_text="A JSON Schema, draft 2020-12.")
 
     class Meta:
         model = NamedSchema
         fields = ["name", "description", "schema"]
+
+    def check(self) -> None:
+        services.check_named_schema(self.instance.schema)
 
 
 @admin.register(NamedSchema)

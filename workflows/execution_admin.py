@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -11,6 +12,8 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
+from unfold.forms import BaseDialogForm
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from automation_lab.core import display as show
 from automation_lab.core.admin import (
@@ -27,13 +30,24 @@ from automation_lab.core.admin import (
     trace_column,
     when_column,
 )
-from automation_lab.core.console_forms import TimeRangeFilter
+from automation_lab.core.console_forms import JSONTextField, TimeRangeFilter
 from workflows import services
 from workflows.models import StepAttempt, StepExecution, WaitToken, WorkflowExecution, WorkflowLog
 
 STEP_ROWS = 200
 LOG_LINES = 200
 PANEL_ROWS = 20
+
+
+class DecisionForm(BaseDialogForm):
+    decision = forms.ChoiceField(
+        choices=[("retry", "do it again"), ("skip", "skip it, with the output below"), ("fail", "let it fail")],
+        widget=UnfoldAdminSelectWidget,
+    )
+    step = forms.CharField(
+        required=False, max_length=500, widget=UnfoldAdminTextInputWidget, help_text="Its path, when several wait."
+    )
+    output = JSONTextField(required=False, help_text="JSON, for the steps that read it.")
 
 
 @admin.register(WorkflowExecution)
@@ -56,20 +70,20 @@ class WorkflowExecutionAdmin(ReadOnlyAdmin):
         ("created_at", TimeRangeFilter),
     ]
     list_select_related = ["workflow", "version"]
-    list_defer = ["trigger_data", "variables", "workflow__steps", "workflow__variables", "version__steps"]
+    list_defer = ["trigger_data", "variables", "output", "workflow__steps", "workflow__variables", "version__steps"]
     search_exact = ["id", "correlation_id"]
     search_help_text = "A run's id or correlation id, whole"
     date_hierarchy = "created_at"
     sortable_by: list[str] = []
     actions = ["cancel_selected"]
-    actions_detail = ["cancel"]
+    actions_detail = ["decide", "cancel"]
     fieldsets = [
         section(
             None,
             "show_status|show_waiting_for show_workflow|show_version show_trigger|show_webhook show_progress|show_duration "
             "show_created_at|show_finished_at show_parent|show_resumed_from show_trace|idempotency_key show_error",
         ),
-        section("Data", "show_trigger_data show_variables"),
+        section("Data", "show_trigger_data show_variables show_output"),
         section(
             "Timing",
             "show_started_at|show_due_at show_cancel_requested_at|show_deadline_at",
@@ -83,6 +97,7 @@ class WorkflowExecutionAdmin(ReadOnlyAdmin):
     show_duration = duration_column()
     show_trigger_data = json_column("trigger_data")
     show_variables = json_column("variables")
+    show_output = json_column("output")
     show_error = text_column("error_message", "Error")
     show_created_at = when_column("created_at")
     show_due_at = when_column("due_at")
@@ -126,6 +141,8 @@ class WorkflowExecutionAdmin(ReadOnlyAdmin):
         return show.shortened(run.error_message, 60)
 
     def offers(self, instance: WorkflowExecution, name: str) -> bool:
+        if name == "decide":
+            return instance.waiting_for == WorkflowExecution.WaitingFor.DECISION
         return not instance.is_finished
 
     def has_cancel_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -147,6 +164,34 @@ class WorkflowExecutionAdmin(ReadOnlyAdmin):
             return "Cancel requested."
 
         return self.act(request, object_id, cancel)
+
+    @action(
+        description="Decide",
+        url_path="decide",
+        icon="alt_route",
+        variant=ActionVariant.PRIMARY,
+        permissions=["cancel"],
+        dialog=confirmation(
+            "What became of the step?",
+            "It was cut off while it had an effect outside, so whether that happened is unknown here.",
+            "Decide",
+            DecisionForm,
+        ),
+    )
+    def decide(self, request: HttpRequest, form: DecisionForm, object_id: str) -> HttpResponse:
+        answer = form.cleaned_data
+
+        def decide(run: WorkflowExecution) -> str:
+            services.decide(
+                execution=run,
+                action=answer["decision"],
+                step=answer["step"],
+                output=answer["output"],
+                author=request.user.get_username(),
+            )
+            return f"Decided: {answer['decision']} {answer['step']}".strip()
+
+        return self.act(request, object_id, decide)
 
     @action(description="Cancel selected runs", permissions=["cancel"])
     def cancel_selected(self, request: HttpRequest, queryset: QuerySet[WorkflowExecution]) -> None:

@@ -39,7 +39,8 @@ class CappedPaginator(Paginator):
 
     @cached_property
     def _found(self) -> int:
-        return self.object_list.order_by()[: MAX_COUNT + 1].count()  # type: ignore[union-attr]  # always a queryset
+        rows: Any = self.object_list  # always a queryset
+        return rows.order_by()[: MAX_COUNT + 1].count()
 
     @cached_property
     def count(self) -> int:
@@ -257,7 +258,7 @@ class LabModelAdmin(ModelAdmin):
         return HttpResponseRedirect(url)
 
     def allows(self, request: HttpRequest, permission: str) -> bool:
-        return bool(request.user.has_perm(permission))  # type: ignore[union-attr]  # the console knows no other users
+        return request.user.has_perm(permission)
 
 
 class ReadOnlyAdmin(LabModelAdmin):
@@ -339,6 +340,11 @@ def section(title: str | None, names: str, *, collapsed: bool = False) -> tuple[
     """A fieldset of the fields named in `names`, separated by spaces; those joined with | stand side by side."""
     lines = [tuple(name.split("|")) if "|" in name else name for name in names.split()]
     return title, {"fields": lines, "classes": ["collapse"] if collapsed else []}
+
+
+def origin_of(instance: Any) -> str:
+    """The address of this console, such as https://lab.example.com, as `get_object` notes it."""
+    return str(instance.console_origin)
 
 
 def confirmation(title: str, description: str, submit: str, form_class: Any = None) -> ActionDialog:

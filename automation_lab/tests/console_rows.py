@@ -20,6 +20,7 @@ from apilogs.tests.factories import ApiLogFactory
 from automation_lab.models import ApiToken
 from inbox.models import Forward, RateWindow
 from inbox.tests.factories import SourceFactory, WebhookFactory
+from tasks.models import Notification
 from tasks.tests import factories as tasks
 from workflows.tests import factories as workflows
 
@@ -41,6 +42,14 @@ def _forwards(number: int) -> list[Model]:
 
 def _task_executions(number: int) -> list[Model]:
     return _batch(tasks.TaskExecutionFactory, number, task=tasks.ScheduledTaskFactory(), input_data={"n": 1})
+
+
+def _notifications(number: int) -> list[Model]:
+    channel = tasks.NotificationChannelFactory()
+    return Notification.objects.bulk_create(
+        Notification(channel=channel, event="failure", subject="task:1", title="Daily Report failed", first_at=NOW)
+        for _ in range(number)
+    )
 
 
 def _workflow_executions(number: int) -> list[Model]:
@@ -117,6 +126,7 @@ ROWS: dict[str, Callable[[int], list[Model]]] = {
     "tasks.tasklog": lambda number: _batch(tasks.TaskLogFactory, number, execution=tasks.TaskExecutionFactory()),
     "tasks.secret": lambda number: _batch(tasks.SecretFactory, number),
     "tasks.notificationchannel": lambda number: _batch(tasks.NotificationChannelFactory, number),
+    "tasks.notification": _notifications,
     "workflows.workflow": lambda number: _batch(workflows.WorkflowFactory, number),
     "workflows.workflowversion": _versions,
     "workflows.workflowexecution": _workflow_executions,

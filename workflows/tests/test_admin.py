@@ -199,6 +199,49 @@ def test_a_pending_run_is_cancelled(console):
     assert WorkflowExecution.objects.get().status == "cancelled"
 
 
+def test_a_step_with_an_unknown_outcome_is_decided(console):
+    run = WorkflowExecutionFactory(status="running", waiting_for="decision")
+    step = StepExecutionFactory(execution=run, status="interrupted")
+    url = reverse("admin:workflows_workflowexecution_decide", args=[run.pk])
+
+    offered = url in console.get(page("workflowexecution", "change", run.pk)).content.decode()
+    console.post(url, submitted(decision="skip", step="", output='{"charged": true}'))
+
+    step.refresh_from_db()
+    assert offered
+    assert (step.status, step.output) == ("skipped", {"charged": True})
+    assert WorkflowExecution.objects.get().waiting_for == ""
+
+
+def test_a_run_that_waits_for_no_decision_offers_none(console):
+    run = WorkflowExecutionFactory(status="running")
+
+    html = console.get(page("workflowexecution", "change", run.pk)).content.decode()
+
+    assert reverse("admin:workflows_workflowexecution_decide", args=[run.pk]) not in html
+
+
+def test_a_trigger_that_matches_nothing_is_saved_with_a_warning(console):
+    response = console.post(page("workflow", "add"), workflow_form(trigger_type="webhook"), follow=True)
+
+    assert Workflow.objects.exists()
+    assert any("Matches no webhook" in text for text in said(response))
+
+
+def test_a_template_with_an_unknown_name_is_refused_at_its_part(console):
+    data = {"name": "deployed", "to": "", "subject": "{{ nonsense.ref }}", "text": "", "html": ""}
+
+    response = console.post(page("messagetemplate", "add"), data)
+
+    assert "subject" in response.context["adminform"].form.errors
+
+
+def test_a_schema_that_is_none_is_refused(console):
+    response = console.post(page("namedschema", "add"), {"name": "order", "schema": '{"type": "teapot"}'})
+
+    assert response.context["adminform"].form.errors
+
+
 def test_a_run_with_more_steps_than_are_shown_leads_to_all_of_them(console, django_assert_max_num_queries):
     run = WorkflowExecutionFactory()
     steps = StepExecutionFactory.build_batch(300, execution=run)
