@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,11 +74,14 @@ def normalised(steps: Any) -> Steps:
     return copied
 
 
-def check(steps: Steps) -> None:
-    """Raise Invalid with every fault of normalised `steps`, each with its path into the definition."""
+def check(steps: Steps, *, known_ids: Iterable[str] = ()) -> None:
+    """Raise Invalid with every fault of normalised `steps`, each with its path into the definition.
+
+    `known_ids` are steps before these, for a step that is tested alone.
+    """
     placed = list(walk(steps))
     faults = [*_limit_faults(placed), *_id_faults(placed)]
-    known: set[str] = set()
+    known = set(known_ids)
     for item in placed:
         faults += _step_faults(item, known)
         known.add(item.step["id"])

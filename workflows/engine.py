@@ -54,9 +54,11 @@ class Engine:
         self.store = store
         self.tools = tools
         self.policy = policy
+        self.known_outputs: dict[str, Any] = {}
 
     def run(self, steps: Steps) -> None:
         scope = Scope(context.run_names(self.store.execution), self.store.claim.cancellation)
+        scope.outputs.update(self.known_outputs)
         for number, step in enumerate(steps, start=1):
             self.step(step, step["id"], scope)
             self.store.finished_steps = max(self.store.finished_steps, number)
@@ -85,7 +87,7 @@ class Engine:
         except UnknownKey as error:
             self._fail(record, RunError(str(error), code="configuration.step_type"))
         except expressions.ExpressionError as error:
-            self._fail(record, _as_run_error(error))
+            self._fail(record, as_run_error(error))
         else:
             if not wanted:
                 self._end(record, Status.SKIPPED)
@@ -117,9 +119,9 @@ class Engine:
         except StepFailed as failed:
             self._end(record, Status.FAILED, error={**(failed.record.error or {}), "step": failed.record.path})
         except AutomationLabError as error:
-            self._fail(record, _as_run_error(error))
+            self._fail(record, as_run_error(error))
         else:
-            self._end(record, Status.SUCCESS, step=step, output=storable(output), state=None)
+            self._end(record, Status.SUCCESS, step=step, output=storable(output))
 
     # --- steps that wait ----------------------------------------------------------------------------------------------
 
@@ -142,7 +144,7 @@ class Engine:
                 step_context = self._context(step, record, names, scope)
                 result = step_type.begin(config=config, context=step_context)
         except AutomationLabError as error:
-            self._fail(record, _as_run_error(error))
+            self._fail(record, as_run_error(error))
             return
         if isinstance(result, Wait):
             state = {**result.state, "waiting_for": result.waiting_for}
@@ -174,7 +176,7 @@ class Engine:
             self._interrupt(record, attempt, interrupted)
             raise
         except AutomationLabError as error:
-            self._settle_failure(step_type, step, record, attempt, _as_run_error(error))
+            self._settle_failure(step_type, step, record, attempt, as_run_error(error))
             return
         self._close(attempt, StepAttempt.Status.SUCCESS)
         self._end(record, Status.SUCCESS, step=step, output=output)
@@ -370,7 +372,7 @@ class Engine:
         return described
 
 
-def _as_run_error(error: AutomationLabError) -> RunError:
+def as_run_error(error: AutomationLabError) -> RunError:
     if isinstance(error, RunError):
         return error
     code = error.code if "." in error.code else f"configuration.{error.code}"

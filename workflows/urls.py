@@ -32,4 +32,14 @@ urlpatterns = [
         WorkflowVersionViewSet.as_view({"get": "retrieve"}),
         name="version-of-workflow",
     ),
+    path(
+        "workflows/<int:workflow_id>/versions/<int:number>/restore",
+        WorkflowVersionViewSet.as_view({"post": "restore"}),
+        name="restore-version-of-workflow",
+    ),
+    path(
+        "workflows/<int:workflow_id>/versions/<int:number>/diff",
+        WorkflowVersionViewSet.as_view({"get": "diff"}),
+        name="diff-version-of-workflow",
+    ),
 ]

@@ -34,9 +34,10 @@ from workflows.serializers import (
     WorkflowSummarySerializer,
     WorkflowVersionSerializer,
 )
+from workflows.tool_viewsets import ResumeMixin, VersionToolsMixin, WorkflowToolsMixin
 
 
-class WorkflowViewSet(LabModelViewSet):
+class WorkflowViewSet(WorkflowToolsMixin, LabModelViewSet):
     """Define workflows. A change of the definition makes a new version; runs stay on theirs."""
 
     queryset = Workflow.objects.all()
@@ -45,6 +46,7 @@ class WorkflowViewSet(LabModelViewSet):
     ordering_fields = ["name", "created_at"]
     ordering = ["-id"]
     scope_area = "workflows"
+    action_permissions = {"dry_run": "view", "test_step": "change", "import_file": "add"}
 
     def get_serializer_class(self) -> type[Any]:
         return WorkflowSummarySerializer if self.action == "list" else WorkflowSerializer
@@ -53,7 +55,7 @@ class WorkflowViewSet(LabModelViewSet):
         services.delete_workflow(workflow=instance)
 
 
-class WorkflowVersionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, LabGenericViewSet):
+class WorkflowVersionViewSet(VersionToolsMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, LabGenericViewSet):
     """The versions of one workflow, newest first."""
 
     queryset = WorkflowVersion.objects.all()
@@ -61,15 +63,17 @@ class WorkflowVersionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, L
     ordering_fields = ["number"]
     lookup_field = "number"
     scope_area = "workflows"
+    action_permissions = {"restore": "workflows.change_workflow"}
+    extra_query_parameters = ("against",)
 
     def get_queryset(self) -> QuerySet[WorkflowVersion]:
         if getattr(self, "swagger_fake_view", False):
             return WorkflowVersion.objects.none()
         get_object_or_404(Workflow.objects.only("pk"), pk=self.kwargs["workflow_id"])
-        return WorkflowVersion.objects.filter(workflow_id=self.kwargs["workflow_id"])
+        return WorkflowVersion.objects.select_related("workflow").filter(workflow_id=self.kwargs["workflow_id"])
 
 
-class WorkflowExecutionViewSet(mixins.RetrieveModelMixin, mixins.ListModelMixin, LabGenericViewSet):
+class WorkflowExecutionViewSet(ResumeMixin, mixins.RetrieveModelMixin, mixins.ListModelMixin, LabGenericViewSet):
     """Watch, cancel and unblock runs of workflows. Executions are never edited over the API."""
 
     queryset = WorkflowExecution.objects.with_workflow()

@@ -1,0 +1,102 @@
+"""Dry runs and tests of one step."""
+
+from __future__ import annotations
+
+import pytest
+
+from automation_lab.core.exceptions import Invalid
+from inbox.models import Webhook
+from workflows import rehearsal, services
+from workflows.models import StepExecution, Workflow, WorkflowExecution
+
+pytestmark = pytest.mark.django_db
+
+CALL = {
+    "type": "api_call",
+    "id": "call",
+    "config": {"method": "POST", "url": "https://api.example.com/{{ vars.name }}"},
+}
+USE = {"type": "set", "id": "use", "config": {"values": {"status": "{{ steps.call.output.status }}"}}}
+
+
+def workflow_of(*steps) -> Workflow:
+    return services.create_workflow(fields={"name": "Dry", "steps": list(steps), "variables": {"name": "ann"}})
+
+
+def by_path(report):
+    return {result["path"]: result for result in report["step_results"]}
+
+
+def test_a_dry_run_renders_the_config_and_does_nothing():
+    report = rehearsal.dry_run(workflow=workflow_of(CALL), outputs={})
+
+    call = by_path(report)["call"]
+    assert call["input"]["url"] == "https://api.example.com/ann"
+    assert call["note"] == rehearsal.NOT_DONE
+    assert not WorkflowExecution.objects.exists()
+    assert not StepExecution.objects.exists()
+
+
+def test_a_dry_run_takes_the_given_output_in_the_place_of_the_effect():
+    report = rehearsal.dry_run(workflow=workflow_of(CALL, USE), outputs={"call": {"status": 201}})
+
+    assert (report["status"], report["variables"]["status"]) == ("success", 201)
+
+
+def test_a_dry_run_names_what_would_fail():
+    report = rehearsal.dry_run(workflow=workflow_of(CALL, USE), outputs={"call": {}})
+
+    assert report["status"] == "failed"
+    assert "status" in report["error_message"]
+
+
+def test_a_dry_run_tries_a_definition_that_is_not_saved():
+    workflow = workflow_of(CALL)
+
+    report = rehearsal.dry_run(workflow=workflow, steps=[{"type": "set", "config": {"values": {"x": 1}}}])
+
+    assert report["variables"]["x"] == 1
+    assert workflow.version == 1
+
+
+def test_a_dry_run_with_a_stored_webhook_has_its_names():
+    webhook = Webhook.objects.create(
+        source="github",
+        event_type="push",
+        method="POST",
+        path="/",
+        raw_body=b"{}",
+        sha256="0" * 64,
+        body={"ref": "main"},
+    )
+    step = {"type": "set", "config": {"values": {"ref": "{{ trigger.data.ref }}", "type": "{{ trigger.event_type }}"}}}
+
+    report = rehearsal.dry_run(workflow=workflow_of(step), webhook=webhook)
+
+    assert report["variables"] == {"name": "ann", "ref": "main", "type": "push"}
+
+
+def test_one_step_is_tested_with_given_outputs_of_earlier_ones():
+    report = rehearsal.test_step(step=USE, outputs={"call": {"status": 204}}, do_it=True)
+
+    assert by_path(report)["use"]["output"] == {"status": 204}
+
+
+def test_a_faulty_step_is_refused_before_it_is_tested():
+    with pytest.raises(Invalid):
+        rehearsal.test_step(step={"type": "set", "config": {"values": {"x": "{{ nothing.here }}"}}})
+
+
+def test_the_api_refuses_an_unknown_webhook(api):
+    workflow = workflow_of(CALL)
+
+    answer = api.post(f"/v1/workflows/{workflow.pk}/dry-run", {"webhook": 999})
+
+    assert answer.status_code == 404
+
+
+def test_the_api_renders_a_step(api):
+    answer = api.post("/v1/workflows/test-step", {"step": CALL, "variables": {"name": "bo"}})
+
+    assert answer.status_code == 200, answer.content
+    assert answer.json()["step_results"][0]["input"]["url"] == "https://api.example.com/bo"
