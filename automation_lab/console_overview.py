@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.conf import settings
 from django.db import connection
 from django.db.models import Count, F, Max, Q
 from django.http import HttpRequest
@@ -77,13 +76,8 @@ def build(request: HttpRequest, may_view: Callable[[HttpRequest, str], bool]) ->
         "cards": [card for label, card in _cards(counts) if may_view(request, label)],
         "troubles": [trouble for label, trouble in _troubles(now) if may_view(request, label)],
         "is_empty": not (counts["any_webhook"] or counts["any_workflow"] or counts["any_task"]),
-        "curl": first_command(settings.PUBLIC_URL or request.build_absolute_uri("/").rstrip("/")),
+        "curl": show.first_command(show.origin(request)),
     }
-
-
-def first_command(origin: str) -> str:
-    headers = [["Content-Type", "application/json"]]
-    return show.curl("POST", f"{origin}/v1/webhooks/inbox/hello?event_type=greeting", headers, '{"hello": "lab"}')
 
 
 def is_alive(worker: ProcrastinateWorker, now: datetime | None = None) -> bool:

@@ -108,6 +108,7 @@ class WebhookAdmin(ServiceAdmin):
     search_exact = ["id", "delivery_id", "correlation_id", "source"]
     search_help_text = "A webhook's id, delivery id, correlation id or source, whole"
     date_hierarchy = "received_at"
+    empty_template = "automation_lab/empty_webhooks.html"
     sortable_by = ["show_received_at"]
     actions = ["mark_processed", "mark_failed", "delete_selected"]
     readonly_fields = ["remote_addr", "content_type", "matched_secret"]
@@ -289,6 +290,7 @@ class ForwardAdmin(ReadOnlyAdmin):
     list_display_links = ["show_id"]
     list_filter = [("status", ChoicesDropdownFilter), ("mode", ChoicesDropdownFilter)]
     list_defer = ["answer"]
+    date_hierarchy = "created_at"
     search_exact = ["id", "correlation_id"]
     sortable_by: list[str] = []
     fieldsets = [

@@ -183,6 +183,7 @@ class NotificationAdmin(ReadOnlyAdmin):
     list_filter = [("status", ChoicesDropdownFilter)]
     list_select_related = ["channel"]
     list_defer = ["text", "channel__target_ciphertext"]
+    date_hierarchy = "created_at"
     search_exact = ["id"]
     sortable_by: list[str] = []
     fieldsets = [

@@ -262,6 +262,7 @@ class WorkflowVersionAdmin(ReadOnlyAdmin):
     list_display_links = ["show_id"]
     list_select_related = ["workflow"]
     list_defer = ["steps", "variables", "retry_policy", "trigger_config", "workflow__steps"]
+    date_hierarchy = "created_at"
     search_exact = ["id", "sha256"]
     ordering = ["-id"]
     sortable_by: list[str] = []

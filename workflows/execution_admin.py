@@ -384,6 +384,7 @@ class WaitTokenAdmin(ReadOnlyAdmin):
     list_display_links = ["show_id"]
     list_filter = [("kind", ChoicesDropdownFilter)]
     list_defer = ["token_hash"]
+    date_hierarchy = "created_at"
     search_exact = ["id", "step_id"]
     sortable_by: list[str] = []
     fieldsets = [section(None, "kind show_step show_created_at show_expires_at show_used_at")]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.conf import settings
 from django.contrib import messages
 from django.contrib.admin import ShowFacets
 from django.contrib.admin.actions import delete_selected
@@ -54,6 +53,10 @@ class CappedPaginator(Paginator):
 class LabChangeList(ChangeList):
     """Leaves out `list_defer`; knows that without filters the number found is the number there."""
 
+    def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        super().__init__(request, *args, **kwargs)
+        self.first_command = show.first_command(show.origin(request))
+
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> models.QuerySet[Any]:
         return super().get_queryset(request, *args, **kwargs).defer(*self.model_admin.list_defer)
 
@@ -100,6 +103,8 @@ class LabModelAdmin(ModelAdmin):
         models.TextField: {"widget": UnfoldAdminTextareaWidget(attrs={"rows": 2})},
     }
     list_defer: Sequence[str] = ()
+    empty_template = ""
+    """What an empty list says besides that it is empty."""
     search_exact: Sequence[str] = ()
     """Columns with an index that the search compares whole; big tables are never searched by substring."""
     paginator = CappedPaginator
@@ -147,7 +152,7 @@ class LabModelAdmin(ModelAdmin):
         """The row also carries the address of this console, for commands that are ready to paste."""
         instance = super().get_object(request, object_id, from_field)
         if instance is not None:
-            instance.console_origin = settings.PUBLIC_URL or request.build_absolute_uri("/").rstrip("/")
+            instance.console_origin = show.origin(request)
         return instance
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:

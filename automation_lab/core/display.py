@@ -9,6 +9,8 @@ from datetime import datetime
 from typing import Any
 
 import orjson
+from django.conf import settings
+from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import conditional_escape, format_html, format_html_join
@@ -239,6 +241,17 @@ def curl(method: str, url: str, headers: Iterable[Sequence[str]], body: str) -> 
     if body:
         lines.append(f"  --data-binary {shlex.quote(body)}")
     return " \\\n".join(lines)
+
+
+def origin(request: HttpRequest) -> str:
+    """Where this installation is reached, such as https://lab.example.com."""
+    return settings.PUBLIC_URL or request.build_absolute_uri("/").rstrip("/")
+
+
+def first_command(origin: str) -> str:
+    """A command that sends a first webhook."""
+    headers = [["Content-Type", "application/json"]]
+    return curl("POST", f"{origin}/v1/webhooks/inbox/hello?event_type=greeting", headers, '{"hello": "lab"}')
 
 
 def hex_block(data: bytes) -> SafeString:

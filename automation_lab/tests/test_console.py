@@ -142,6 +142,20 @@ def test_an_empty_lab_teaches_the_first_webhook(console, django_assert_max_num_q
     assert b"http://localhost:8123/v1/webhooks/inbox/hello" in response.content
 
 
+def test_an_empty_inbox_says_how_to_fill_it(console):
+    html = console.get(page("inbox.webhook", "changelist"), headers={"host": "lab.example.com"}).content.decode()
+
+    assert "No webhooks yet" in html
+    assert "http://lab.example.com/v1/webhooks/inbox/hello" in html
+
+
+def test_a_filter_that_finds_nothing_says_so(console):
+    html = console.get(page("inbox.webhook", "changelist"), {"q": "nothing"}).content.decode()
+
+    assert "Nothing matches" in html
+    assert "/v1/webhooks/inbox/hello" not in html
+
+
 def test_a_busy_lab_shows_its_failures_within_12_queries(member, django_assert_max_num_queries):
     run = WorkflowExecutionFactory(status="failed", error_message="http.503 from the shop")
     TaskExecutionFactory.create_batch(3, status="timeout", task=ScheduledTaskFactory(name="nightly export"))
