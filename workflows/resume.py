@@ -16,7 +16,7 @@ from automation_lab.core import clock
 from automation_lab.core.exceptions import Conflict, Invalid
 from automation_lab.core.execution import queue
 from automation_lab.core.execution.results import storable
-from workflows import definitions, services
+from workflows import definitions, services, starting
 from workflows.models import StepExecution, WorkflowExecution, WorkflowVersion
 from workflows.steps.base import ContainerType, step_types
 from workflows.store import RunVariables
@@ -80,7 +80,7 @@ def resume(
     *, execution: WorkflowExecution, plan: ResumePlan, trigger_data: Any = None, edit_input: bool = False
 ) -> WorkflowExecution:
     """Start the new execution that `plan` describes; with `edit_input` it has `trigger_data` instead of the old input."""
-    fresh = services.build_execution(execution.workflow, version=plan.version)
+    fresh = starting.build(plan.version)
     fresh.trigger_source, fresh.webhook = execution.trigger_source, execution.webhook
     fresh.trigger_data = trigger_data if edit_input else execution.trigger_data
     fresh.depth, fresh.resumed_from = execution.depth, execution

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from datetime import timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import F
 
 from automation_lab.core import clock, expressions, json_schema
 from automation_lab.core.exceptions import Conflict, Invalid, NotFound
@@ -16,16 +14,15 @@ from automation_lab.core.execution import queue, retry
 from automation_lab.core.execution.models import LIVE_STATUSES
 from automation_lab.core.execution.results import storable
 from automation_lab.core.safe_json import dump
-from inbox.models import Webhook
-from workflows import definitions, triggers
+from workflows import definitions, starting, ticking, triggers
 from workflows.models import StepExecution, Workflow, WorkflowExecution, WorkflowVersion
 
 MAX_TIMEOUT_SECONDS = 366 * 86_400
-MAX_HOPS = 10
 EDITABLE = frozenset({
     "name", "description", "enabled", "trigger_type", "trigger_config", "steps", "variables", "timeout_seconds",
     "retry_policy", "concurrency", "notify",
 })  # fmt: skip
+SCHEDULING = frozenset({"trigger_type", "trigger_config", "enabled"})
 DEFINITION = ("steps", "variables", "retry_policy", "timeout_seconds", "trigger_type", "trigger_config")
 
 
@@ -42,6 +39,8 @@ def create_workflow(*, fields: dict[str, Any], author: str = "") -> Workflow:
             workflow.save(force_insert=True)
     except IntegrityError as error:
         raise _name_taken(workflow.name) from error
+    workflow.next_run_at = ticking.next_run_at(workflow, now=clock.database_now())
+    workflow.save(update_fields=["next_run_at"])
     _snapshot(workflow, author)
     return workflow
 
@@ -50,6 +49,9 @@ def create_workflow(*, fields: dict[str, Any], author: str = "") -> Workflow:
 def update_workflow(*, workflow: Workflow, changes: dict[str, Any], author: str = "") -> Workflow:
     """Change `workflow`, as it is in the database now. A change of the definition makes a new version."""
     row = Workflow.objects.select_for_update().get(pk=workflow.pk)
+    now = clock.database_now()
+    if row.enabled and row.next_run_at is not None and row.next_run_at <= now:
+        ticking.fire([row], now=now)  # an edit neither swallows nor doubles the slot of this instant
     before = definition_hash(row)
     for name, value in _editable(changes).items():
         setattr(row, name, value)
@@ -57,9 +59,11 @@ def update_workflow(*, workflow: Workflow, changes: dict[str, Any], author: str 
     is_new_version = definition_hash(row) != before
     if is_new_version:
         row.version += 1
+    if SCHEDULING & changes.keys():
+        row.next_run_at = ticking.next_run_at(row, now=now)
     try:
         with transaction.atomic():
-            row.save(update_fields=[*changes, "steps", "retry_policy", "version", "updated_at"])
+            row.save(update_fields=[*changes, "steps", "retry_policy", "next_run_at", "version", "updated_at"])
     except IntegrityError as error:
         raise _name_taken(row.name) from error
     if is_new_version:
@@ -141,7 +145,7 @@ def start_execution(
     """
     if not workflow.enabled:
         raise Conflict("This workflow is switched off: enable it first.")
-    execution = build_execution(workflow, version=current_version(workflow))
+    execution = starting.build(current_version(workflow))
     execution.trigger_source, execution.trigger_data = trigger_source, trigger_data
     execution.idempotency_key = idempotency_key
     if idempotency_key:
@@ -149,27 +153,11 @@ def start_execution(
         execution.request_hash = hashlib.sha256(dump(request, sort_keys=True).encode()).hexdigest()
     try:
         with transaction.atomic():
-            return queue.enqueue(execution, due_at=clock.database_now())
+            return starting.start(execution)
     except IntegrityError:
         if not idempotency_key:
             raise
         return _same_request(execution)
-
-
-def start_for_webhook(*, version: WorkflowVersion, webhook: Webhook, reason_to_fail: str = "") -> WorkflowExecution:
-    """Record and queue the run that `webhook` triggers, in the transaction that stores it. One per webhook and workflow.
-
-    With `reason_to_fail` the run has failed already: a trigger that could not be judged leaves a visible row.
-    """
-    execution = build_execution(version.workflow, version=version)
-    execution.trigger_source, execution.trigger_data, execution.webhook = "webhook", webhook.body, webhook
-    execution.dedupe_key = f"webhook:{webhook.pk}"
-    execution.depth = triggers.depth_of(webhook)
-    if execution.depth >= MAX_HOPS:
-        reason_to_fail = f"Stopped: {MAX_HOPS} hops from workflow to workflow, so this is a loop."
-    if reason_to_fail:
-        return _insert_failed(execution, reason_to_fail)
-    return queue.enqueue(execution, due_at=clock.database_now())
 
 
 def cancel_execution(*, execution: WorkflowExecution) -> WorkflowExecution:
@@ -216,27 +204,7 @@ def decide(
 
 
 def current_version(workflow: Workflow) -> WorkflowVersion:
-    return WorkflowVersion.objects.get(workflow=workflow, number=workflow.version)
-
-
-def build_execution(workflow: Workflow, *, version: WorkflowVersion) -> WorkflowExecution:
-    now = clock.database_now()
-    return WorkflowExecution(
-        workflow=workflow,
-        version=version,
-        variables=version.variables,
-        total_steps=len(version.steps),
-        deadline_at=now + timedelta(seconds=version.timeout_seconds),
-    )
-
-
-def _insert_failed(execution: WorkflowExecution, reason: str) -> WorkflowExecution:
-    now = clock.database_now()
-    execution.status, execution.error_message = WorkflowExecution.Status.FAILED, reason
-    execution.finished_at = now
-    execution.save(force_insert=True)
-    Workflow.objects.filter(pk=execution.workflow_id).update(failure_count=F("failure_count") + 1, updated_at=now)
-    return execution
+    return WorkflowVersion.objects.select_related("workflow").get(workflow=workflow, number=workflow.version)
 
 
 def _same_request(execution: WorkflowExecution) -> WorkflowExecution:

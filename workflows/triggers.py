@@ -3,18 +3,53 @@
 from __future__ import annotations
 
 from typing import Any
+from zoneinfo import available_timezones
 
 from django.db import transaction
 from django.db.models import F
 
-from automation_lab.core import expressions
+from automation_lab.core import expressions, json_schema
+from automation_lab.core.exceptions import Invalid
 from automation_lab.core.expressions import ExpressionError
 from inbox.models import Webhook
+from workflows import starting, ticking
 from workflows.context import Headers, webhook_names
-from workflows.models import Workflow, WorkflowVersion
+from workflows.models import Workflow, WorkflowExecution, WorkflowVersion
 
 HOP_HEADER = "X-Automation-Lab-Hop"
-WEBHOOK_KEYS = ("source", "event_type", "filter")
+TEXTS = {"type": ["string", "array"], "items": {"type": "string"}}
+CONDITION = {"type": ["string", "boolean"]}
+INPUT = {"type": "object"}
+CONFIG_SCHEMAS: dict[str, dict[str, Any]] = {
+    Workflow.TriggerType.WEBHOOK: {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {"source": TEXTS, "event_type": TEXTS, "filter": CONDITION, "input": INPUT},
+    },
+    Workflow.TriggerType.EVENT: {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {"event": TEXTS, "filter": CONDITION, "input": INPUT},
+    },
+    Workflow.TriggerType.SCHEDULE: {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["schedule"],
+        "properties": {
+            "schedule": {"type": "string", "minLength": 1, "maxLength": 120},
+            "timezone": {"type": "string"},
+            "anchor_at": {"type": "string", "format": "date-time"},
+            "start_at": {"type": "string", "format": "date-time"},
+            "end_at": {"type": "string", "format": "date-time"},
+            "jitter_seconds": {"type": "integer", "minimum": 0, "maximum": 86400},
+            "grace_seconds": {"type": "integer", "minimum": 0, "maximum": 86400},
+            "misfire": {"enum": ["run_once", "skip", "run_all"]},
+            "data": {"type": "object"},
+            "input": INPUT,
+        },
+    },
+    Workflow.TriggerType.MANUAL: {"type": "object"},
+}
 FILTER_NAMES = ("trigger",)
 
 Fault = dict[str, Any]
@@ -25,8 +60,6 @@ def start_matching(sender: Any, webhook: Webhook, **kwargs: Any) -> None:
 
     Each in its own savepoint: what is wrong with one workflow neither loses the webhook nor stops the others.
     """
-    from workflows import services
-
     versions = WorkflowVersion.objects.select_related("workflow").filter(
         workflow__enabled=True, workflow__trigger_type=Workflow.TriggerType.WEBHOOK, number=F("workflow__version")
     )
@@ -37,7 +70,19 @@ def start_matching(sender: Any, webhook: Webhook, **kwargs: Any) -> None:
             wanted, reason = True, f"The filter failed: {error.message}"
         if wanted:
             with transaction.atomic():
-                services.start_for_webhook(version=version, webhook=webhook, reason_to_fail=reason)
+                start_for_webhook(version=version, webhook=webhook, reason_to_fail=reason)
+
+
+def start_for_webhook(*, version: WorkflowVersion, webhook: Webhook, reason_to_fail: str = "") -> WorkflowExecution:
+    """Record and queue the run that `webhook` triggers, in the transaction that stores it. One per webhook and workflow.
+
+    With `reason_to_fail` the run has failed already: a trigger that could not be judged leaves a visible row.
+    """
+    execution = starting.build(version)
+    execution.trigger_source, execution.trigger_data, execution.webhook = "webhook", webhook.body, webhook
+    execution.dedupe_key = f"webhook:{webhook.pk}"
+    execution.depth = depth_of(webhook)
+    return starting.start(execution, reason_to_fail=reason_to_fail)
 
 
 def matches(config: dict[str, Any], webhook: Webhook) -> bool:
@@ -55,24 +100,33 @@ def faults(trigger_type: str, config: Any) -> list[Fault]:
     """What keeps a trigger from being saved."""
     if trigger_type not in Workflow.TriggerType.values:
         return [_fault("trigger_type", f"Must be one of {', '.join(Workflow.TriggerType.values)}.")]
-    if not isinstance(config, dict):
-        return [_fault("trigger_config", "Must be an object.")]
-    if trigger_type != Workflow.TriggerType.WEBHOOK:
-        return []
+    schema = CONFIG_SCHEMAS[Workflow.TriggerType(trigger_type)]
     found = [
-        _fault(f"trigger_config.{key}", f"Unknown; known are {', '.join(WEBHOOK_KEYS)}.")
-        for key in config
-        if key not in WEBHOOK_KEYS
+        _fault(f"trigger_config.{fault.path}" if fault.path else "trigger_config", fault.message, fault.rule)
+        for fault in json_schema.validate(config, schema)
     ]
-    found += [
-        _fault(f"trigger_config.{key}", "Must be a text or a list of texts.")
-        for key in ("source", "event_type")
-        if key in config and not _is_text_or_texts(config[key])
-    ]
+    if found:
+        return found
     if "filter" in config:
         errors = expressions.check_condition(config["filter"], FILTER_NAMES)
         found += [_fault("trigger_config.filter", error.message, error.code) for error in errors]
+    errors = expressions.check(config.get("input", {}), FILTER_NAMES)
+    found += [_fault(f"trigger_config.input.{error.field}", error.message, error.code) for error in errors]
+    if trigger_type == Workflow.TriggerType.SCHEDULE:
+        found += _schedule_faults(config)
     return found
+
+
+def _schedule_faults(config: dict[str, Any]) -> list[Fault]:
+    zone = config.get("timezone", "UTC")
+    if zone not in available_timezones():
+        hint = expressions.nearest_hint(zone, available_timezones())
+        return [_fault("trigger_config.timezone", f"{zone!r} is not a time zone of the IANA database.{hint}")]
+    try:
+        ticking.schedule_of(config)
+    except Invalid as error:
+        return [_fault("trigger_config.schedule", error.message, error.code)]
+    return []
 
 
 def warnings(workflow: Workflow) -> list[dict[str, str]]:
@@ -91,10 +145,6 @@ def depth_of(webhook: Webhook) -> int:
 def _is_one_of(config: dict[str, Any], key: str, value: str) -> bool:
     wanted = config.get(key)
     return wanted is None or value == wanted or (isinstance(wanted, list) and value in wanted)
-
-
-def _is_text_or_texts(value: Any) -> bool:
-    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
 
 
 def _fault(field: str, detail: str, code: str = "invalid") -> Fault:
