@@ -95,6 +95,7 @@ def park(claim: Claim, *, due_at: datetime | None, now: datetime, **changes: Any
     Replaced.
     """
     values = {"worker": None, "due_at": due_at, "updated_at": now, "job_id": None, **changes}
+    _lock_limited(claim)
     with concurrency.leaving(claim.model, claim.concurrency_keys, now=now):
         if claim.rows().update(**values) == 0:
             raise Replaced(claim)
@@ -109,6 +110,7 @@ def park(claim: Claim, *, due_at: datetime | None, now: datetime, **changes: Any
 def finish(claim: Claim, *, status: str, now: datetime, error_message: str = "", **changes: Any) -> None:
     """Record the one final result. Belongs in the transaction that records what follows. Raises Replaced."""
     ended = {**_ended(status=status, now=now, error_message=error_message), **changes}
+    _lock_limited(claim)
     with concurrency.leaving(claim.model, claim.concurrency_keys, now=now):
         if claim.rows().update(**ended) == 0:
             raise Replaced(claim)
@@ -181,6 +183,12 @@ def waiting(model: type[E], ids: Iterable[int]) -> models.QuerySet[E]:
     return model._default_manager.select_for_update(no_key=True).filter(
         pk__in=list(ids), worker__isnull=True, status__in=LIVE_STATUSES
     )
+
+
+def _lock_limited(claim: Claim) -> None:
+    """The row before its keys: the order of locks in which everybody else takes them."""
+    if claim.concurrency_keys:
+        guard(claim)
 
 
 def _ended(*, status: str, now: datetime, error_message: str) -> dict[str, Any]:
