@@ -7,6 +7,7 @@ from typing import Any
 
 from automation_lab.core import clock, crypto
 from automation_lab.core.expressions import SecretValue
+from automation_lab.core.secret_masks import live_secrets
 from tasks.models import Secret
 from tasks.secrets import bind_of
 
@@ -38,6 +39,7 @@ class SecretsContext(Mapping[str, Any]):
 def reveal_secret(secret: Secret) -> str:
     """The plain value, for the one who sends it; its use is noted. Raises crypto.DecryptionError."""
     value = crypto.decrypt(secret.ciphertext, bind=bind_of(secret.name))
+    live_secrets.remember(value)
     Secret.objects.filter(pk=secret.pk).update(last_used_at=clock.process_now())
     return value
 

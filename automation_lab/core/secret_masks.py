@@ -56,6 +56,7 @@ class SecretMasks:
         self._providers = providers
         self._clock = clock
         self._values: dict[str, list[str]] = {}
+        self._used: dict[str, tuple[str, ...]] = {}
         self._masks: dict[str, tuple[str, ...]] = {}
         self._fresh_until = float("-inf")
         self._lock = threading.Lock()
@@ -65,6 +66,18 @@ class SecretMasks:
         if refresh and self._clock() >= self._fresh_until:
             self.refresh()
         return [mask for mask in self._masks.values() if any(spelling in text for spelling in mask)]
+
+    def remember(self, value: str) -> None:
+        """Mask `value` in this process from now on: it is being used, so it may come back in an answer.
+
+        The providers' values are not enough: theirs may be some seconds old, and a value that is rotated away while a
+        call is under way is theirs no more.
+        """
+        if value in self._used or not _usable(value):
+            return
+        used = {**self._used, value: self._masks.get(value) or spellings(value)}
+        self._used = dict(list(used.items())[-MOST_VALUES:])
+        self._masks = {**self._masks, **self._used}
 
     def everything(self) -> list[tuple[str, ...]]:
         return list(self._masks.values())
@@ -86,8 +99,13 @@ class SecretMasks:
     def _spelled_out(self) -> dict[str, tuple[str, ...]]:
         # A value that is a part of the mask itself would mask the mask for ever.
         given = (value for values in self._values.values() for value in values)
-        usable = [value for value in given if len(value) >= SHORTEST_VALUE and value not in MASK]
-        return {value: self._masks.get(value) or spellings(value) for value in usable[:MOST_VALUES]}
+        usable = [value for value in given if _usable(value)]
+        live = {value: self._masks.get(value) or spellings(value) for value in usable[:MOST_VALUES]}
+        return {**live, **self._used}
+
+
+def _usable(value: str) -> bool:
+    return len(value) >= SHORTEST_VALUE and value not in MASK
 
 
 live_secrets = SecretMasks(registry.secret_values)

@@ -65,6 +65,24 @@ def test_a_provider_that_fails_keeps_its_last_values_and_harms_no_other(provider
     assert masks.found_in("other-value-5", refresh=True)
 
 
+def test_a_value_in_use_is_found_before_and_after_the_providers_know_it(providers, clock):
+    values = ["other-value"]
+    providers.register("app", lambda: values)
+    masks = SecretMasks(providers, clock)
+    masks.refresh()
+
+    masks.remember("used-value")
+    masks.remember("short")
+    before = masks.found_in("used-value", refresh=True)
+    values[:] = []
+    clock.now = LIFETIME_SECONDS
+
+    assert before
+    assert masks.found_in("used-value", refresh=True)
+    assert not masks.found_in("other-value", refresh=True)
+    assert not masks.found_in("short", refresh=True)
+
+
 def test_a_provider_that_logs_through_redaction_does_not_recurse(providers, clock):
     masks = SecretMasks(providers, clock)
     providers.register("app", lambda: (masks.found_in("a log line", refresh=True) and []) or ["found-value"])
