@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from automation_lab.core import json_schema
+from automation_lab.core.exceptions import AutomationLabError
 from automation_lab.core.execution.failures import RunError
 from automation_lab.core.registry import UnknownKey, server_jobs
 from tasks.handlers.base import TaskContext, TaskHandler
@@ -34,4 +35,7 @@ class CronHandler(TaskHandler):
         if faults:
             raise RunError(f"{faults[0].path}: {faults[0].message}", code="configuration.arguments")
         context.log("info", f"Running {config['job']}.")
-        return job.run(arguments)
+        try:
+            return job.run(arguments)
+        except AutomationLabError as error:
+            raise RunError(error.message, code="runtime.job") from error

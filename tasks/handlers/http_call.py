@@ -15,8 +15,9 @@ import orjson
 from automation_lab.core import json_schema
 from automation_lab.core.cancellation import Cancellation
 from automation_lab.core.execution.failures import Interrupted, RunError
-from automation_lab.core.expressions import reveal
-from automation_lab.core.http import HttpClient, HttpError, HttpResponse
+from automation_lab.core.execution.results import masked_text
+from automation_lab.core.expressions import contains_secret, reveal
+from automation_lab.core.http import SECRET_HEADERS, HttpClient, HttpError, HttpResponse
 from automation_lab.core.safe_json import dump
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -112,13 +113,14 @@ def call(config: dict[str, Any], context: CallContext) -> dict[str, Any]:
             config["method"],
             reveal(config["url"]),
             headers=headers,
-            query={name: _text(reveal(value)) for name, value in config["query"].items()},
+            query={name: _texts(reveal(value)) for name, value in config["query"].items()},
             content=content,
             timeout_seconds=max(0.1, min(config["timeout_seconds"], context.deadline_seconds)),
             max_bytes=config["max_bytes"],
             follow_redirects=config["follow_redirects"],
             verify_tls=config["verify_tls"],
             cancel=context.cancellation,
+            secret_headers=_secret_headers(config),
         )
     except HttpError as error:
         raise _run_error(error, config, context) from error
@@ -155,10 +157,9 @@ def _body(config: dict[str, Any]) -> tuple[bytes | None, str]:
     if body_type == "form":
         if not isinstance(body, dict):
             raise RunError("A form body must be an object.", code="configuration.body")
-        pairs = {
-            name: [_text(v) for v in value] if isinstance(value, list) else _text(value) for name, value in body.items()
-        }
-        return urlencode(pairs, doseq=True).encode(), "application/x-www-form-urlencoded"
+        return urlencode(
+            {name: _texts(value) for name, value in body.items()}, doseq=True
+        ).encode(), "application/x-www-form-urlencoded"
     if body_type == "text":
         return _text(body).encode(), "text/plain; charset=utf-8"
     return dump(body).encode(), "application/json"
@@ -192,6 +193,12 @@ def _auth_headers(auth: dict[str, Any], content: bytes) -> dict[str, str]:
         digest = hmac.new(str(auth.get("secret", "")).encode(), content, hashlib.sha256).hexdigest()
         return {auth.get("name") or "X-Signature-256": f"sha256={digest}"}
     return {}
+
+
+def _secret_headers(config: dict[str, Any]) -> frozenset[str]:
+    """Headers that a redirect must not carry to another origin."""
+    secret = {name for name, value in config["headers"].items() if contains_secret(value)}
+    return SECRET_HEADERS | secret | {(config.get("auth") or {}).get("name") or "X-Api-Key"}
 
 
 def _run_error(error: HttpError, config: dict[str, Any], context: CallContext) -> Exception:
@@ -240,9 +247,9 @@ def _status_matches(status: int, pattern: str) -> bool:
 
 
 def capped_answer(answer: dict[str, Any]) -> dict[str, Any]:
-    """The answer as attempts keep it: the body as text, at most 8 kB of it."""
+    """The answer as attempts keep it: the body as text, at most 8 kB of it. Masked first: a cut secret is not found."""
     body = answer["body"]
-    text = body if isinstance(body, str) else dump(body)
+    text = masked_text(body if isinstance(body, str) else dump(body))
     if len(text) <= KEPT_BODY_CHARACTERS:
         return answer
     return {**answer, "body": text[:KEPT_BODY_CHARACTERS], "body_truncated": True}
@@ -254,6 +261,10 @@ def _text(value: Any) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else dump(value)
+
+
+def _texts(value: Any) -> str | list[str]:
+    return [_text(item) for item in value] if isinstance(value, list) else _text(value)
 
 
 def secret_names(references: Iterable[Any]) -> set[str]:
