@@ -59,9 +59,11 @@ def check_outbound(**_: Any) -> list[CheckMessage]:
         try:
             parse(getattr(settings, name))
         except ValueError as exc:
-            message, _, hint = str(exc).partition(": write ")
+            message, separator, hint = str(exc).partition(": write ")
             errors.append(
-                _error(2, message, f"Write {hint}" if hint else "See OUTBOUND_ALLOW and OUTBOUND_PORTS in the README.")
+                _error(
+                    2, message, f"Write {hint}" if separator else "See OUTBOUND_ALLOW and OUTBOUND_PORTS in the README."
+                )
             )
     return errors
 

@@ -168,9 +168,10 @@ def _parse(text: str, setting: Setting) -> Any:
 def _dotenv_values(dotenv: Path, found: list[Problem]) -> dict[str, str]:
     if not dotenv.is_file():
         return {}
-    reader = type("DotEnv", (environ.Env,), {"ENVIRON": {}})  # keeps the values away from os.environ
+    values: dict[str, str] = {}
     try:
-        reader.read_env(dotenv)
+        # A class of its own, because read_env writes into the class's ENVIRON, which is os.environ.
+        type("DotEnv", (environ.Env,), {"ENVIRON": values}).read_env(dotenv)  # type: ignore[attr-defined]
         lines = dotenv.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as exc:
         raise ImproperlyConfigured(f"{dotenv} cannot be read: {exc}.") from exc
@@ -181,10 +182,10 @@ def _dotenv_values(dotenv: Path, found: list[Problem]) -> dict[str, str]:
     ]
     found += [
         Problem(name, f"{dotenv.name} sets {name}, which is no setting.", _suggestion(name))
-        for name in reader.ENVIRON
+        for name in values
         if name not in SETTINGS and name not in FILE_VARIANTS and not name.startswith(FOREIGN_PREFIXES)
     ]
-    return dict(reader.ENVIRON)
+    return values
 
 
 def _suggestion(name: str) -> str:

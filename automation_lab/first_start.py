@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.models import User
 from django.db import transaction
 
 from automation_lab import tokens
@@ -43,13 +43,13 @@ def prepare() -> Prepared:
     return prepared
 
 
-def _first_admin() -> tuple[AbstractUser, Prepared]:
+def _first_admin() -> tuple[User, Prepared]:
     password = settings.ADMIN_PASSWORD or secrets.token_urlsafe(12)
     admin = get_user_model()._default_manager.create_superuser(settings.ADMIN_USERNAME, password=password)
     token = "" if settings.API_TOKEN else _first_token(admin)
     return admin, Prepared(admin.get_username(), "" if settings.ADMIN_PASSWORD else password, token)
 
 
-def _first_token(admin: AbstractUser) -> str:
+def _first_token(admin: User) -> str:
     expires_at = clock.database_now() + timedelta(days=TOKEN_DAYS)
     return tokens.create_token(user=admin, name="First start", scopes=[], expires_at=expires_at)[1]

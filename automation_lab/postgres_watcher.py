@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import threading
+from typing import Any
 
 PR_SET_PDEATHSIG = 1
 
@@ -51,7 +52,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _start(options: argparse.Namespace) -> subprocess.Popen[bytes]:
-    identity = {}
+    identity: dict[str, Any] = {}
     if options.user:
         entry = pwd.getpwnam(options.user)
         identity = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}

@@ -171,7 +171,7 @@ class Supervisor:
     def _watch(self, child: Child) -> None:
         assert child.process and child.process.stdout  # noqa: S101 - just started with a pipe
         os.set_blocking(child.process.stdout.fileno(), False)
-        self._selector.register(child.process.stdout, selectors.EVENT_READ, child.name)
+        self._selector.register(child.process.stdout, selectors.EVENT_READ, (child.name, child.process.stdout))
 
     def _announce(self) -> None:
         if self._ready_text and _answers(*self._ready_port):
@@ -184,12 +184,12 @@ class Supervisor:
                 with contextlib.suppress(BlockingIOError):
                     self._wakeup[0].recv(1024)
                 continue
-            chunk = key.fileobj.read1(65_536)  # type: ignore[union-attr] - a pipe's buffered reader
-            if chunk:
-                self._output.feed(key.data, chunk)
+            name, pipe = key.data
+            if chunk := pipe.read1(65_536):
+                self._output.feed(name, chunk)
             else:
-                self._selector.unregister(key.fileobj)
-                key.fileobj.close()  # type: ignore[union-attr]
+                self._selector.unregister(pipe)
+                pipe.close()
 
     def _stop(self) -> None:
         self._output.say("stopping; once more Ctrl-C ends everything at once")

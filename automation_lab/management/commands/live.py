@@ -13,5 +13,5 @@ class Command(ServerCommand):
     role = "live"
     default_port = 8001
 
-    def command_line(self, *, host: str, port: int, **_: Any) -> tuple[list[str], dict[str, str]]:
-        return servers.live_command(host=host, port=port), {}
+    def command_line(self, **options: Any) -> tuple[list[str], dict[str, str]]:
+        return servers.live_command(host=options["host"], port=options["port"]), {}

@@ -22,6 +22,8 @@ class Command(ServerCommand):
             "--live-port", type=int, default=8001, help="Where browsers find the live port (default: 8001)."
         )
 
-    def command_line(self, *, host: str, port: int, live_port: int, **_: Any) -> tuple[list[str], dict[str, str]]:
-        command = servers.web_command(host=host, port=port, workers=settings.WEB_WORKERS, threads=settings.WEB_THREADS)
-        return command, {"LAB_LIVE_PORT": str(live_port)}
+    def command_line(self, **options: Any) -> tuple[list[str], dict[str, str]]:
+        command = servers.web_command(
+            host=options["host"], port=options["port"], workers=settings.WEB_WORKERS, threads=settings.WEB_THREADS
+        )
+        return command, {"LAB_LIVE_PORT": str(options["live_port"])}
