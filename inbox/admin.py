@@ -62,7 +62,11 @@ class VerificationFilter(DropdownFilter):
         return choices_of([str(value) for value in Verification.values])
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> QuerySet[Webhook]:
-        return queryset.filter(verification=self.value()) if self.value() else queryset
+        if not self.value():
+            return queryset
+        if self.value() not in ("verified", "not_configured"):
+            queryset = queryset.filter(status=Webhook.Status.REJECTED)  # what every refusal is: that has an index
+        return queryset.filter(verification=self.value())
 
 
 class WebhookForm(forms.ModelForm):

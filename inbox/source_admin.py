@@ -21,7 +21,7 @@ from inbox import services
 from inbox.models import Source, Webhook
 from inbox.presets import PRESETS
 
-PANEL_ROWS = 20
+PANEL_ROWS = 8
 
 
 def receiving_url(source: Source) -> str:
@@ -62,7 +62,7 @@ class SourceAdmin(ServiceAdmin):
     date_hierarchy = "created_at"
     fieldsets = [
         section(None, "name description enabled show_address"),
-        section("Who may send", "scheme new_secret show_secrets scheme_settings open_confirmed"),
+        section("Who may send", "scheme new_secret scheme_settings open_confirmed"),
         section("Limits", "rate_limit|max_body_bytes allowed_methods dedupe|retention"),
         section("Answer", "response"),
         section("Try it", "show_try"),

@@ -52,6 +52,9 @@ class TaskForm(ServiceForm):
         validation.check_task(self.instance)
 
 
+NEW_SCHEDULE = section("Schedule", "schedule timezone|jitter_seconds anchor_at start_at end_at")
+
+
 @admin.register(ScheduledTask)
 class ScheduledTaskAdmin(ServiceAdmin):
     form = TaskForm
@@ -106,7 +109,11 @@ class ScheduledTaskAdmin(ServiceAdmin):
     show_archived_at = when_column("archived_at")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        return [*self.fieldsets, *self.state_fieldsets] if obj else self.fieldsets
+        return (
+            [*self.fieldsets, *self.state_fieldsets]
+            if obj
+            else [*self.fieldsets[:1], NEW_SCHEDULE, *self.fieldsets[2:]]
+        )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ScheduledTask]:
         latest = TaskExecution.objects.filter(task=OuterRef("pk")).order_by("-id").values("status")[:1]
@@ -126,8 +133,6 @@ class ScheduledTaskAdmin(ServiceAdmin):
 
     @display(description="Next runs")
     def show_upcoming(self, task: ScheduledTask) -> Any:
-        if task._state.adding:
-            return show.EMPTY
         try:
             preview = previews.of_task(task, now=timezone.now(), count=5)
         except Invalid as error:

@@ -41,7 +41,7 @@ class TaskExecutionAdmin(ReadOnlyAdmin):
         "show_id",
         "show_status",
         "show_task",
-        "trigger",
+        "show_trigger",
         "attempt",
         "show_duration",
         "show_created_at",
@@ -97,7 +97,7 @@ class TaskExecutionAdmin(ReadOnlyAdmin):
 
     @display(description="Trigger")
     def show_trigger(self, execution: TaskExecution) -> str:
-        return execution.get_trigger_display()
+        return execution.trigger
 
     @display(description="Retry of")
     def show_retry_of(self, execution: TaskExecution) -> SafeString:

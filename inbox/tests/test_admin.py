@@ -151,6 +151,17 @@ def test_the_list_is_filtered_by_a_source_without_a_row(console):
     assert "c.d" not in html
 
 
+def test_the_list_is_filtered_by_verification(console):
+    WebhookFactory(event_type="a.b", verification="unsupported", status="rejected")
+    WebhookFactory(event_type="c.d", verification="verified")
+
+    refused = console.get(page("webhook", "changelist"), {"verification": "unsupported"}).content.decode()
+    verified = console.get(page("webhook", "changelist"), {"verification": "verified"}).content.decode()
+
+    assert ("a.b" in refused, "c.d" in refused) == (True, False)
+    assert ("a.b" in verified, "c.d" in verified) == (False, True)
+
+
 def test_the_list_is_filtered_by_time(console):
     webhook = WebhookFactory(event_type="a.b")
     day = f"{webhook.received_at:%d/%m/%Y}"
