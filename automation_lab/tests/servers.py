@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,20 +24,23 @@ STOP_SECONDS = 10
 
 
 @dataclass(frozen=True)
-class Server:
+class Worker:
     process: subprocess.Popen[bytes]
-    port: int
     output: IO[bytes]
+
+    @property
+    def log(self) -> str:
+        """What the process has printed so far."""
+        return os.pread(self.output.fileno(), 10_000_000, 0).decode("utf-8", "replace")
+
+
+@dataclass(frozen=True)
+class Server(Worker):
+    port: int
 
     @property
     def url(self) -> str:
         return f"http://{HOST}:{self.port}"
-
-    @property
-    def log(self) -> str:
-        """What the server has printed so far."""
-        self.output.seek(0)
-        return self.output.read().decode("utf-8", "replace")
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send the signal and wait; the exit code."""
@@ -80,10 +84,24 @@ def live_server(**variables: str) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
+def worker_process(environment: Mapping[str, str] | None = None, **variables: str) -> Iterator[Worker]:
+    """A worker as `up` starts it, killed afterwards; it takes jobs from the start."""
+    env = {**(environment or database_environment()), **servers.process_environment("worker", HOST), **variables}
+    with tempfile.TemporaryFile() as output:
+        command = [sys.executable, "manage.py", "worker"]
+        process = subprocess.Popen(command, env=env, cwd=servers.BASE_DIR, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            yield Worker(process, output)
+        finally:
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
 def _running(command: Sequence[str], env: Mapping[str, str], port: int) -> Iterator[Server]:
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(command, env=env, cwd=servers.BASE_DIR, stdout=output, stderr=subprocess.STDOUT)
-        server = Server(process, port, output)
+        server = Server(process, output, port)
         try:
             _wait_until_it_answers(server)
             yield server
