@@ -164,6 +164,9 @@ def _settle(
     task: ScheduledTask, execution: TaskExecution, attempt: TaskAttempt, outcome: Outcome, claim: Claim
 ) -> None:
     """Commit after the effect: result, counters and next attempt together, or nothing if this claim was replaced."""
+    if task.overlap == ScheduledTask.Overlap.CANCEL_PREVIOUS:
+        # The ticker holds the task when it cancels a run: taking both in the same order, neither waits for the other.
+        ScheduledTask.objects.select_for_update(no_key=True).filter(pk=task.pk).first()
     now = clock.database_now()
     if outcome.interrupted is not None:
         _settle_interruption(task, attempt, outcome.interrupted, claim, now)

@@ -49,16 +49,17 @@ def update_task(*, task: ScheduledTask, changes: dict[str, Any]) -> ScheduledTas
     """Change `task`, as it is in the database now. Raises Invalid with every fault, Conflict if it is archived.
 
     A slot that is due at this instant by the old schedule still runs; the new one counts from now on. So an edit
-    neither swallows nor doubles a slot.
+    neither swallows nor doubles a slot. Slots that are older than the grace do not run any more, they are missed.
     """
     row = _locked(task)
     now = clock.database_now()
-    _fire_due(row, now=now)
+    scheduling = _rescheduled(row, changes)
+    if scheduling:
+        _fire_due(row, now=now)
     for name, value in _editable(changes).items():
         setattr(row, name, value)
     _check(row)
     row.version += 1
-    scheduling = SCHEDULING & changes.keys()
     if scheduling:
         row.schedule_error = ""
         row.next_run_at = _first_run(row, now=now)
@@ -154,9 +155,15 @@ def retry_execution(*, execution: TaskExecution) -> TaskExecution:
     )
 
 
+def _rescheduled(task: ScheduledTask, changes: dict[str, Any]) -> bool:
+    """Whether `changes` say anything new about when `task` runs; saving it again also takes up one that was set aside."""
+    named = SCHEDULING & changes.keys()
+    return any(getattr(task, name) != changes[name] for name in named) or bool(named and task.schedule_error)
+
+
 def _fire_due(task: ScheduledTask, *, now: datetime) -> None:
-    if task.enabled and task.next_run_at is not None and task.next_run_at <= now:
-        ticking.fire([task], now=now)
+    while task.enabled and task.next_run_at is not None and task.next_run_at <= now:
+        ticking.fire([task], now=now, make_up=False)
 
 
 def _first_run(task: ScheduledTask, *, now: datetime) -> datetime | None:

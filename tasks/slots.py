@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from tasks.schedules import Schedule
 
 MOST_SLOTS = 10_000
+"""Slots looked at in one round; what is left over is planned in the next one."""
+MOST_RUNS = 1_000
 RUN_ONCE, SKIP, RUN_ALL = "run_once", "skip", "run_all"
 
 
@@ -21,7 +23,7 @@ class Missed:
 
 @dataclass(frozen=True)
 class SlotPlan:
-    """`runs` are the slots that get a run each; `next_at` the first slot after now."""
+    """`runs` are the slots that get a run each, in order; `next_at` is the first slot that is not planned yet."""
 
     runs: list[datetime] = field(default_factory=list)
     missed: Missed | None = None
@@ -34,19 +36,22 @@ def plan(
     """The plan for the slots from `due_from` (itself a slot) to `now`.
 
     Slots younger than the grace run each. Of the older ones `run_once` runs the last, `run_all` the last
-    `misfire_limit`, `skip` none; what is left over is missed. After an outage of more than 10,000 slots the count is
-    that of the first 10,000.
+    `misfire_limit`, `skip` none; what is left over is missed. When there are too many for one round, `next_at` is not
+    later than `now`; no slot is passed over.
     """
     slots = [due_from, *schedule.slots_between(due_from, now, limit=MOST_SLOTS)]
+    next_at = slots.pop() if len(slots) > MOST_SLOTS else schedule.next_after(now)
     oldest = now - timedelta(seconds=grace_seconds)
-    if len(slots) > MOST_SLOTS:
-        slots = [slot for slot in slots if slot < oldest]
-        slots += schedule.slots_between(max(slots[-1], oldest), now, limit=MOST_SLOTS) if slots else []
     late = [slot for slot in slots if slot < oldest]
-    kept = {RUN_ONCE: 1, SKIP: 0, RUN_ALL: misfire_limit}[misfire]
-    made_up, missed = (late[-kept:], late[:-kept]) if kept else ([], late)
+    kept = min({RUN_ONCE: 1, SKIP: 0, RUN_ALL: misfire_limit}[misfire], MOST_RUNS)
+    if next_at is not None and next_at < oldest:
+        # Later slots are late too, so which ones run is for the round that sees the last of them.
+        cut = len(late) - kept
+        return SlotPlan(missed=Missed(late[0], cut), next_at=late[cut] if kept else next_at)
+    cut = max(0, len(late) - kept)
+    runs = slots[cut:]
     return SlotPlan(
-        runs=[*made_up, *slots[len(late) :]],
-        missed=Missed(missed[0], len(missed)) if missed else None,
-        next_at=schedule.next_after(now),
+        runs=runs[:MOST_RUNS],
+        missed=Missed(late[0], cut) if cut else None,
+        next_at=runs[MOST_RUNS] if len(runs) > MOST_RUNS else next_at,
     )

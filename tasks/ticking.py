@@ -2,39 +2,53 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
-from automation_lab.core.exceptions import Invalid
+from automation_lab.core.exceptions import Conflict, Invalid
 from automation_lab.core.execution import queue
 from automation_lab.core.execution.models import LIVE_STATUSES
 from tasks import concurrency, schedules, slots
 from tasks.models import ScheduledTask, TaskExecution
-from tasks.signals import execution_finished
+from tasks.signals import execution_finished, task_paused
 
 Status = TaskExecution.Status
 Overlap = ScheduledTask.Overlap
 BATCH = 200
+HELD_PAUSE = timedelta(milliseconds=50)
 
 
 def tick(now: datetime) -> datetime | None:
-    """Record what is due at `now`. Returns the instant of the next slot of any task, `now` when there is more to do."""
-    while True:
-        with transaction.atomic():
-            due = list(_due(now).select_for_update(skip_locked=True).order_by("next_run_at", "id")[:BATCH])
-            fire(due, now=now)
-        if len(due) < BATCH:
-            return _scheduled().order_by("next_run_at").values_list("next_run_at", flat=True).first()
+    """Record what is due at `now`. Returns when to look again: at the next slot of any task, None without one."""
+    while _fire_batch(now):
+        continue
+    next_at = _scheduled().order_by("next_run_at").values_list("next_run_at", flat=True).first()
+    # A slot that is still due belongs to a task that somebody else holds at this moment: do not spin meanwhile.
+    return max(next_at, now + HELD_PAUSE) if next_at else None
 
 
-def fire(tasks: Sequence[ScheduledTask], *, now: datetime) -> None:
-    """Write the rows for the due slots of `tasks` and move their schedules on. The caller holds their locks."""
-    plans = {task.pk: plan for task in tasks if (plan := _plan(task, now)) is not None}
+def _fire_batch(now: datetime) -> bool:
+    """Whether there may be more that is due."""
+    with transaction.atomic():
+        due = list(_due(now).select_for_update(skip_locked=True).order_by("next_run_at", "id")[:BATCH])
+        fire(due, now=now)
+    return len(due) == BATCH or any(task.next_run_at and task.next_run_at <= now for task in due)
+
+
+def fire(tasks: Sequence[ScheduledTask], *, now: datetime, make_up: bool = True) -> None:
+    """Write the rows for the due slots of `tasks` and move their schedules on. The caller holds their locks.
+
+    Without `make_up`, slots older than the grace are missed whatever the misfire rule says.
+    """
+    if not tasks:
+        return
+    plans = {task.pk: plan for task in tasks if (plan := _plan(task, now, make_up)) is not None}
     planned = [task for task in tasks if task.pk in plans]
     rows = _without_recorded_slots([row for task in planned for row in _rows(task, plans[task.pk], now=now)], planned)
     _apply_overlap(rows, planned, now=now)
@@ -47,6 +61,9 @@ def fire(tasks: Sequence[ScheduledTask], *, now: datetime) -> None:
     ScheduledTask.objects.bulk_update(tasks, ["next_run_at", "schedule_error"])
     for row in rest:
         execution_finished.send(sender=TaskExecution, execution=row, now=now)
+    for task in tasks:
+        if task.pk not in plans:
+            task_paused.send(sender=ScheduledTask, task=task, reason=task.schedule_error, now=now)
 
 
 def schedule_of(task: ScheduledTask) -> schedules.Schedule | None:
@@ -76,7 +93,7 @@ def _due(now: datetime) -> QuerySet[ScheduledTask]:
     return _scheduled().filter(next_run_at__lte=now)
 
 
-def _plan(task: ScheduledTask, now: datetime) -> slots.SlotPlan | None:
+def _plan(task: ScheduledTask, now: datetime, make_up: bool) -> slots.SlotPlan | None:
     """None when the schedule cannot be evaluated: it is set aside with its error and does not stop the others."""
     due_from = task.next_run_at
     try:
@@ -88,7 +105,7 @@ def _plan(task: ScheduledTask, now: datetime) -> slots.SlotPlan | None:
             due_from=due_from,
             now=now,
             grace_seconds=task.grace_seconds,
-            misfire=task.misfire,
+            misfire=task.misfire if make_up else slots.SKIP,
             misfire_limit=task.misfire_limit,
         )
     except (Invalid, ValueError, OverflowError, LookupError) as error:
@@ -130,11 +147,10 @@ def _without_recorded_slots(rows: list[TaskExecution], tasks: Sequence[Scheduled
     """Leave out slots that have a row: the clock went back, or a backfill was quicker. The unique key decides anyway."""
     if not rows:
         return []
-    instants = [row.scheduled_for for row in rows if row.scheduled_for is not None]
     recorded = set(
-        TaskExecution.objects.filter(
-            task__in=tasks, scheduled_for__gte=min(instants), scheduled_for__lte=max(instants)
-        ).values_list("task_id", "scheduled_for")
+        TaskExecution.objects.filter(task__in=tasks, scheduled_for__in={row.scheduled_for for row in rows}).values_list(
+            "task_id", "scheduled_for"
+        )
     )
     return [row for row in rows if (row.task_id, row.scheduled_for) not in recorded]
 
@@ -171,7 +187,8 @@ def _named(row: TaskExecution) -> str:
 def _live_runs(tasks: Sequence[ScheduledTask]) -> defaultdict[int, list[TaskExecution]]:
     live: defaultdict[int, list[TaskExecution]] = defaultdict(list)
     if tasks:
-        for row in TaskExecution.objects.filter(Q(task__in=tasks), status__in=LIVE_STATUSES).order_by("id"):
+        rows = TaskExecution.objects.filter(task__in=tasks, status__in=LIVE_STATUSES).order_by("id")
+        for row in rows.only("id", "task_id", "status"):
             live[row.task_id].append(row)
     return live
 
@@ -182,4 +199,5 @@ def _cancel(others: list[TaskExecution], *, now: datetime) -> None:
             row.status, row.finished_at = Status.SKIPPED, now
             row.error_message = "Skipped: a later slot was due at the same time."
         else:
-            queue.cancel(row, now=now, reason="Cancelled: the next run of its task was due.")
+            with contextlib.suppress(Conflict):  # it has ended in the meantime
+                queue.cancel(row, now=now, reason="Cancelled: the next run of its task was due.")
