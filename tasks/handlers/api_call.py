@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from automation_lab.core import expressions
+from automation_lab.core.expressions import ExpressionError
 from tasks.handlers import http_call
 from tasks.handlers.base import TaskContext, TaskHandler
 
@@ -15,6 +16,15 @@ class ApiCallHandler(TaskHandler):
     key = "api_call"
     config_schema = http_call.CONFIG_SCHEMA
     unrendered = http_call.UNRENDERED
+
+    def check(self, config: dict[str, Any]) -> list[ExpressionError]:
+        extract = config.get("extract")
+        faults = []
+        for name, source in extract.items() if isinstance(extract, dict) else ():
+            for error in expressions.check_condition(source, {"response"}) if isinstance(source, str) else ():
+                error.field = f"extract.{name}"
+                faults.append(error)
+        return faults
 
     def run(self, *, config: dict[str, Any], context: TaskContext) -> dict[str, Any]:
         answer = http_call.call(config, context.call)

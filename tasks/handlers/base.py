@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from automation_lab.core.expressions import ExpressionError
 from automation_lab.core.registry import Registry
 from tasks.handlers.http_call import CallContext
 
@@ -27,6 +28,10 @@ class TaskHandler(ABC):
     config_schema: dict[str, Any]
     unrendered: frozenset[str] = frozenset()
     """Config fields that hold expressions for the handler itself."""
+
+    def check(self, config: dict[str, Any]) -> list[ExpressionError]:
+        """Faults of the unrendered expressions in a config that is to be saved; each with its `field`."""
+        return []
 
     @abstractmethod
     def run(self, *, config: dict[str, Any], context: TaskContext) -> dict[str, Any]:
