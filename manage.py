@@ -40,6 +40,8 @@ def main() -> int:
         from django.core.management import execute_from_command_line
 
         execute_from_command_line(sys.argv)
+    except KeyboardInterrupt:
+        return 130
     finally:
         if server:
             _disconnect()

@@ -285,9 +285,14 @@ class EmbeddedPostgres:
     def _create_database(self) -> None:
         import psycopg
 
-        with psycopg.connect(host=str(self.socket_dir), user=USER, dbname="postgres", autocommit=True) as connection:
-            if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone() is None:
-                connection.execute(f"CREATE DATABASE {DATABASE}")
+        try:
+            with psycopg.connect(
+                host=str(self.socket_dir), user=USER, dbname="postgres", autocommit=True
+            ) as connection:
+                if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone() is None:
+                    connection.execute(f"CREATE DATABASE {DATABASE}")
+        except psycopg.Error as exc:
+            raise EmbeddedPostgresError(f"The embedded database started, but cannot be used: {exc}") from exc
 
 
 def _programs() -> Path:

@@ -39,7 +39,7 @@ class Command(BaseCommand):
         server = self._start_database()
         prepared = self._prepare()
         if demo:
-            call_command("demo", verbosity=options["verbosity"])
+            self._fill()
         connections.close_all()
         ready_text = _ready_text(host, port, live_port, first=bool(prepared.username))
         use = server.descriptor if server else None
@@ -60,6 +60,12 @@ class Command(BaseCommand):
         if problem:
             raise CommandError(problem)
         return server
+
+    def _fill(self) -> None:
+        try:
+            call_command("demo")
+        except CommandError as exc:  # such as: this lab is not empty, which is no reason not to start it
+            self.stderr.write(f"--demo: {exc}")
 
     def _prepare(self) -> first_start.Prepared:
         try:
