@@ -83,6 +83,7 @@ SETTINGS: dict[str, Setting] = {
         str, "6000/minute", "Webhooks accepted per source: number/second, minute or hour; 0: no limit."
     ),
     "TASKS_CONCURRENCY": Setting(int, 20, "Executions that one worker runs at the same time.", minimum=1),
+    "TASKS_PER_HOST": Setting(int, 0, "Runs of tasks that may call one host at the same time; 0: no limit."),
     "TASKS_GRACE_SECONDS": Setting(int, 25, "How long a stopping worker lets its executions finish."),
     "API_LOG_ENABLED": Setting(bool, True, "Requests below /v1/ are recorded."),
     "API_LOG_BODIES": Setting(
@@ -307,6 +308,10 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
             "json": {"()": "automation_lab.logs.JsonFormatter"},
         },
         "handlers": {"console": {"class": "logging.StreamHandler", "formatter": log_format}},
-        "loggers": {"procrastinate": {"level": "WARNING"}},  # it tells about each job and at each start
+        "loggers": {
+            "procrastinate": {"level": "WARNING"},  # it tells about each job and at each start
+            "httpx": {"level": "WARNING"},  # these show whole URLs and headers, which may be credentials
+            "httpcore": {"level": "WARNING"},
+        },
         "root": {"handlers": ["console"], "level": level.upper()},
     }

@@ -38,6 +38,7 @@ INBOX_RATE_LIMIT = env.str("INBOX_RATE_LIMIT")
 INBOX_SOURCE_CACHE_SECONDS = 1.0  # how long a web process may go on with a source that another process has changed
 TASKS_CONCURRENCY = env.int("TASKS_CONCURRENCY")
 TASKS_GRACE_SECONDS = env.int("TASKS_GRACE_SECONDS")
+TASKS_PER_HOST = env.int("TASKS_PER_HOST")
 API_LOG_ENABLED = env.bool("API_LOG_ENABLED")
 API_LOG_BODIES = env.str("API_LOG_BODIES")
 API_LOG_SPOOL = env.str("API_LOG_SPOOL")

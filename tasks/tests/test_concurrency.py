@@ -180,6 +180,38 @@ def test_runs_of_one_task_go_one_after_the_other_in_order():
     assert most == 1
 
 
+@pytest.mark.parametrize(
+    ("url", "keys"),
+    [
+        ("https://API.example.com:8443/report", ["host:api.example.com"]),
+        ("https://api.example.com./{{ input.path }}", ["host:api.example.com"]),
+        ("https://{{ input.host }}/report", []),
+        ("https://{{ input.name }}.example.com/report", []),
+        ("{{ input.url }}", []),
+        ("https://[broken", []),
+        ("nonsense", []),
+    ],
+)
+def test_a_host_that_is_written_out_has_a_limit_of_its_own(settings, url, keys):
+    settings.TASKS_PER_HOST = 2
+    (run,) = start(ScheduledTaskFactory(config={"url": url}))
+
+    assert (run.concurrency_keys, run.concurrency_limits) == (keys, [2] * len(keys))
+
+
+def test_tasks_of_one_host_share_its_limit(settings):
+    settings.TASKS_PER_HOST = 2
+    runs = [run for task in ScheduledTaskFactory.create_batch(3) for run in start(task)]
+
+    assert [bool(claim(run)) for run in runs] == [True, True, False]
+
+
+def test_without_the_setting_a_host_has_no_limit():
+    (run,) = start(ScheduledTaskFactory())
+
+    assert run.concurrency_keys == []
+
+
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("limit", [1, 3])
 def test_racing_workers_lose_no_run_and_keep_to_the_limit(limit):
