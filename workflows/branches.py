@@ -13,7 +13,6 @@ from django.db import connection
 
 from automation_lab.core.cancellation import Cancellation
 from automation_lab.core.execution.failures import Interrupted
-from workflows import context
 from workflows.flow import StepFailed, Waiting
 from workflows.models import StepExecution, WorkflowExecution
 from workflows.scope import Scope, linked
@@ -47,7 +46,20 @@ class StepChildren:
             self._one_after_the_other(branches, race)
         else:
             self._in_threads(branches, race, concurrency)
-        return race.results()
+        results = race.results()
+        # Not before: a branch must not see what another one of them has done meanwhile.
+        kept_apart = {branch.key for branch in branches if branch.isolated}
+        for result in results:
+            if result.key not in kept_apart:
+                self.scope.outputs.update(result.outputs)
+        return results
+
+    def has_begun(self, branch: Branch) -> bool:
+        first = branch.steps[0]["id"] if branch.steps else ""
+        return f"{self._prefix(branch)}/{first}" in self.engine.store.records
+
+    def names(self) -> dict[str, Any]:
+        return self.engine.names(self.scope, now=self.record.scheduled_at or self.engine.tools.now())
 
     def remember(self, **state: Any) -> None:
         self.engine.store.change(self.record, state={**(self.record.state or {}), **state})
@@ -77,6 +89,7 @@ class StepChildren:
                     going[pool.submit(run, self._branch_in_thread, branch, race.stop)] = number
                 if not going:
                     return
+                self.engine.tools.release_connection()
                 for future in wait(going, return_when=FIRST_COMPLETED).done:
                     race.note(going.pop(future), future.result)
 
@@ -87,7 +100,7 @@ class StepChildren:
             connection.close()
 
     def _branch(self, branch: Branch, stop: Cancellation) -> BranchResult:
-        inner = self.scope.inner(branch.names, isolated=branch.isolated, cancellation=stop)
+        inner = self.scope.inner(branch.names, isolated=True, cancellation=stop)
         try:
             self.engine.sequence(branch.steps, self._prefix(branch), inner)
         except StepFailed as failed:
@@ -95,9 +108,10 @@ class StepChildren:
         return self._result(branch, SUCCESS, None, inner)
 
     def _result(self, branch: Branch, status: str, error: dict[str, Any] | None, inner: Scope) -> BranchResult:
-        now = self.record.scheduled_at or self.engine.tools.now()
-        names = context.names_at(inner, variables=self.engine.store.variables.values, now=now)
-        return BranchResult(branch.key, status, error, names)
+        names = self.engine.names(inner, now=self.record.scheduled_at or self.engine.tools.now())
+        outputs = dict(inner.outputs.maps[0])
+        last = outputs.get(branch.steps[-1]["id"]) if branch.steps else None
+        return BranchResult(branch.key, status, error, names, outputs, last["output"] if last else None)
 
     def _prefix(self, branch: Branch) -> str:
         return f"{self.record.path}[{branch.key}]"
@@ -138,8 +152,11 @@ class Race:
         """Those that ended, in order. Raises what a branch raised for the whole run, or Waiting while it is undecided."""
         if self._raised is not None:
             raise self._raised
-        if self.waits and not self._is_decided():
-            raise min(self.waits, key=lambda waiting: (waiting.until is None, waiting.until))
+        if not self._is_decided():
+            if self.is_over:  # stopped from outside: the branches did not come to their end
+                raise Interrupted(self.stop.reason)
+            if self.waits:
+                raise min(self.waits, key=lambda waiting: (waiting.until is None, waiting.until))
         return [self._ended[number] for number in sorted(self._ended)]
 
     def _is_decided(self) -> bool:

@@ -11,12 +11,13 @@ from typing import Any
 from automation_lab.core import expressions, json_schema
 from automation_lab.core.exceptions import Invalid
 from automation_lab.core.execution import retry
+from workflows import visibility
 from workflows.steps.base import ContainerType, Steps, StepType, step_types
 
 MAX_STEPS = 200
 MAX_DEPTH = 5
 STEP_ID = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
-NAMES = frozenset({"trigger", "vars", "steps", "execution", "workflow", "secrets", "now"})
+NAMES = frozenset({"trigger", "vars", "steps", "execution", "workflow", "secrets", "now", "callbacks"})
 
 ENVELOPE_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -53,11 +54,12 @@ Fault = dict[str, Any]
 
 @dataclass(frozen=True)
 class Placed:
-    """A step with its place in the definition: `steps[2].config.then[0]`."""
+    """A step with its place in the definition, such as `steps[2].config.then[0]`, and the names that it sees there."""
 
     step: dict[str, Any]
     where: str
     depth: int
+    names: frozenset[str] = NAMES
 
 
 def normalised(steps: Any) -> Steps:
@@ -81,30 +83,41 @@ def check(steps: Steps, *, known_ids: Iterable[str] = ()) -> None:
     """
     placed = list(walk(steps))
     faults = [*_limit_faults(placed), *_id_faults(placed)]
-    known = set(known_ids)
     for item in placed:
-        faults += _step_faults(item, known)
-        known.add(item.step["id"])
+        faults += _step_faults(item)
+    if not faults:
+        faults = visibility.References(steps, known_ids=known_ids).found.faults
     if faults:
         raise Invalid("The steps are not valid.", errors=faults)
 
 
 def warnings(steps: Steps) -> list[dict[str, str]]:
-    """What is missing now and may exist by the time the workflow runs: `[{path, detail}]`."""
-    return [
+    """What does not keep valid `steps` from being saved: `[{path, detail}]`.
+
+    Things that are missing now and may exist by the time the workflow runs, and results that may be missing then.
+    """
+    missing = [
         {"path": f"{item.where}.config", "detail": warning}
         for item in walk(steps)
         for warning in step_types.get(item.step["type"]).warnings(item.step.get("config") or {})
     ]
+    return [*missing, *visibility.References(steps).found.warnings]
 
 
-def walk(steps: Steps, where: str = "steps", depth: int = 1) -> Iterator[Placed]:
+def walk(steps: Steps, where: str = "steps", depth: int = 1, names: frozenset[str] = NAMES) -> Iterator[Placed]:
     """Every step in order of the text, children after their container."""
     for number, step in enumerate(steps):
         here = f"{where}[{number}]"
-        yield Placed(step, here, depth)
+        yield Placed(step, here, depth, names)
         for field, children in child_sequences(step).items():
-            yield from walk(children, f"{here}.{field}", depth + 1)
+            yield from walk(children, f"{here}.{field}", depth + 1, names | _names_inside(step, field))
+
+
+def _names_inside(step: dict[str, Any], field: str) -> frozenset[str]:
+    if field == "on_error.steps":
+        return frozenset({"error"})
+    step_type = step_types.get(step["type"])
+    return step_type.child_names() if isinstance(step_type, ContainerType) else frozenset()
 
 
 def child_sequences(step: dict[str, Any]) -> dict[str, Steps]:
@@ -133,7 +146,7 @@ def _shape_faults(steps: Any, where: str = "steps", depth: int = 1) -> list[Faul
     """Faults that keep the definition from being walked at all."""
     if not isinstance(steps, list):
         return [_fault(where, "Must be a list of steps.")]
-    if depth > MAX_DEPTH:
+    if steps and depth > MAX_DEPTH:
         return [_fault(where, f"Steps may be nested {MAX_DEPTH} deep at the most.", "limit")]
     faults: list[Fault] = []
     for number, step in enumerate(steps):
@@ -174,7 +187,7 @@ def _id_faults(placed: list[Placed]) -> list[Fault]:
     return faults
 
 
-def _step_faults(item: Placed, known: set[str]) -> list[Fault]:
+def _step_faults(item: Placed) -> list[Fault]:
     step = item.step
     faults = [
         _fault(f"{item.where}.{fault.path}" if fault.path else item.where, fault.message, fault.rule)
@@ -183,16 +196,13 @@ def _step_faults(item: Placed, known: set[str]) -> list[Fault]:
     if step["type"] not in step_types:
         hint = expressions.nearest_hint(step["type"], list(step_types))
         return [*faults, _fault(f"{item.where}.type", f"There is no step type {step['type']!r}.{hint}", "unknown")]
-    if faults:
-        return faults
-    names = set(NAMES)
-    return [*_envelope_faults(item, names), *_config_faults(item, names), *_reference_faults(item, known)]
+    return faults or [*_envelope_faults(item), *_config_faults(item)]
 
 
-def _envelope_faults(item: Placed, names: set[str]) -> list[Fault]:
+def _envelope_faults(item: Placed) -> list[Fault]:
     step, faults = item.step, []
     if "condition" in step:
-        errors = expressions.check_condition(step["condition"], names)
+        errors = expressions.check_condition(step["condition"], item.names)
         faults += [_fault(f"{item.where}.condition", error.message, error.code) for error in errors]
     if step.get("retry"):
         try:
@@ -205,7 +215,7 @@ def _envelope_faults(item: Placed, names: set[str]) -> list[Fault]:
     return faults
 
 
-def _config_faults(item: Placed, names: set[str]) -> list[Fault]:
+def _config_faults(item: Placed) -> list[Fault]:
     step_type: StepType = step_types.get(item.step["type"])
     config, where = item.step.get("config") or {}, f"{item.where}.config"
     faults = [
@@ -215,26 +225,7 @@ def _config_faults(item: Placed, names: set[str]) -> list[Fault]:
     rendered = {name: value for name, value in config.items() if name not in step_type.unrendered}
     faults += [
         _fault(f"{where}.{error.field}" if error.field else where, error.message, error.code)
-        for error in expressions.check(rendered, names)
+        for error in expressions.check(rendered, item.names)
     ]
-    own = step_type.check(config, names)
+    own = step_type.check(config, set(item.names))
     return faults + [_fault(f"{where}.{fault['path']}", fault["message"], fault["code"]) for fault in own]
-
-
-def _reference_faults(item: Placed, known: set[str]) -> list[Fault]:
-    """References to steps that do not exist or come later. `known` are the ids before this step."""
-    step_type = step_types.get(item.step["type"])
-    config = item.step.get("config") or {}
-    rendered = {name: value for name, value in config.items() if name not in step_type.unrendered}
-    faults = []
-    for reference in expressions.references({**rendered, "condition": item.step.get("condition", True)}):
-        if reference.root != "steps" or not reference.path or reference.guarded:
-            continue
-        if reference.path[0] not in known:
-            hint = expressions.nearest_hint(str(reference.path[0]), known)
-            faults.append(
-                _fault(
-                    f"{item.where}.config", f"{reference}: no step before this one has that id.{hint}", "unknown_step"
-                )
-            )
-    return faults

@@ -15,7 +15,7 @@ from inbox.models import Webhook
 from workflows import definitions
 from workflows.engine import Engine, Toolbox, as_run_error
 from workflows.flow import StepFailed, Waiting
-from workflows.models import StepAttempt, StepExecution, Workflow, WorkflowExecution, WorkflowVersion
+from workflows.models import StepAttempt, StepExecution, WaitToken, Workflow, WorkflowExecution, WorkflowVersion
 from workflows.scope import Scope
 from workflows.steps.base import Steps, StepType, Stop, WaitingType
 from workflows.store import RunVariables
@@ -31,6 +31,7 @@ class RehearsalStore:
         self.claim = Claim(model=WorkflowExecution, pk=0, epoch=0, worker=0, cancellation=Cancellation())
         self.variables = RunVariables(execution.variables)
         self.records: dict[str, StepExecution] = {}
+        self.output: Any = None
         self.finished_steps = 0
 
     def record(self, step: dict[str, Any], path: str) -> StepExecution:
@@ -42,6 +43,12 @@ class RehearsalStore:
     def change(self, record: StepExecution, **values: Any) -> None:
         for name, value in values.items():
             setattr(record, name, value)
+
+    def issue(self, record: StepExecution, token: WaitToken) -> None:
+        """The link is shown and leads nowhere."""
+
+    def open_below(self, path: str) -> list[StepExecution]:
+        return []
 
     def open_attempt(self, record: StepExecution, *, now: datetime) -> StepAttempt:
         return StepAttempt(number=record.attempt, epoch=0, worker=0, started_at=now)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from datetime import datetime
 from typing import Any
 
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import F
 
 from automation_lab.core import clock, expressions
@@ -14,7 +15,6 @@ from automation_lab.core.execution import queue
 from automation_lab.core.execution.claims import CANCELLED, REPLACED, STOPPING, TIMEOUT, Claim, Replaced
 from automation_lab.core.execution.failures import Interrupted
 from automation_lab.core.execution.models import Execution
-from automation_lab.core.execution.results import storable
 from automation_lab.core.execution.runner import Executable
 from automation_lab.core.http import HttpClient
 from tasks.handlers.http_call import secret_names
@@ -23,16 +23,13 @@ from workflows import outcomes
 from workflows.engine import Engine, Toolbox
 from workflows.flow import StepFailed, Waiting
 from workflows.models import StepAttempt, StepExecution, WorkflowExecution
-from workflows.steps.base import Stop, step_types
-from workflows.store import RunStore
+from workflows.recording import kept
+from workflows.steps.base import Stop, WaitingType, step_types
+from workflows.store import OPEN, RunStore
 
 Status = WorkflowExecution.Status
-UNENDED = (
-    StepExecution.Status.PENDING,
-    StepExecution.Status.RUNNING,
-    StepExecution.Status.WAITING,
-    StepExecution.Status.INTERRUPTED,
-)
+MOST_LOST_WORKERS = 5
+CRASH_LOOP = f"{MOST_LOST_WORKERS} workers were lost in this run: it is not tried again."
 
 
 class WorkflowExecutable(Executable):
@@ -52,14 +49,17 @@ class WorkflowExecutable(Executable):
         except Waiting as waiting:
             store.commit_and_park(due_at=waiting.until, waiting_for=waiting.waiting_for, now=clock.database_now())
         except Stop as stopped:
-            _finish(store, Status.SUCCESS, output=storable(stopped.output))
+            store.output = kept(stopped.output) if stopped.output is not None else store.output
+            _finish(store, Status.SUCCESS, "Stopped by a step.")
         except Interrupted as interrupted:
             _settle_interruption(store, interrupted)
         except StepFailed as failed:
             error = failed.record.error or {}
-            timed_out = failed.record.status == StepExecution.Status.TIMEOUT
-            message = f"Step {error.get('step', failed.record.path)}: {error.get('message', 'failed')}"
-            _finish(store, Status.TIMEOUT if timed_out else Status.FAILED, message)
+            _finish(
+                store,
+                Status.FAILED,
+                f"Step {error.get('step', failed.record.path)}: {error.get('message', 'failed')}",
+            )
         else:
             _finish(store, Status.SUCCESS)
 
@@ -87,18 +87,17 @@ class WorkflowExecutable(Executable):
         StepExecution.objects.filter(
             execution_id=execution.pk, status=StepExecution.Status.RUNNING, type__in=effects
         ).update(interruptions=F("interruptions") + 1, updated_at=now)
-        return ""
+        lost = execution.attempt + 1
+        WorkflowExecution.objects.filter(pk=execution.pk).update(attempt=lost)
+        return CRASH_LOOP if lost >= MOST_LOST_WORKERS else ""
 
     def ended(self, execution: Execution, *, now: datetime) -> None:
         assert isinstance(execution, WorkflowExecution)  # noqa: S101 - the registry pairs model and executable
-        cancelled = execution.status == Status.CANCELLED
-        _close_steps(
-            execution,
-            StepExecution.Status.CANCELLED if cancelled else StepExecution.Status.TIMEOUT,
-            StepAttempt.Status.CANCELLED if cancelled else StepAttempt.Status.TIMEOUT,
-            now,
-            execution.error_message,
-        )
+        step_status, attempt_status = {
+            Status.CANCELLED: (StepExecution.Status.CANCELLED, StepAttempt.Status.CANCELLED),
+            Status.TIMEOUT: (StepExecution.Status.TIMEOUT, StepAttempt.Status.TIMEOUT),
+        }.get(Status(execution.status), (StepExecution.Status.FAILED, StepAttempt.Status.FAILED))
+        _close_steps(execution, step_status, attempt_status, now, execution.error_message)
         WorkflowExecution.objects.filter(pk=execution.pk).update(waiting_for="")
         outcomes.record(execution, status=execution.status, now=now)
 
@@ -109,12 +108,16 @@ def release_connection() -> None:
         connection.close()
 
 
-def _finish(store: RunStore, status: str, message: str = "", *, output: Any = None) -> None:
+def _finish(store: RunStore, status: str, message: str = "") -> None:
     now = clock.database_now()
-    store.log("info" if status == Status.SUCCESS else "error", message or "Finished.")
+    succeeded = status == Status.SUCCESS
+    store.log("info" if succeeded else "error", message or "Finished.")
 
     def follow_up() -> None:
-        queue.finish(store.claim, status=status, now=now, error_message=message, waiting_for="", output=output)
+        if store.has_open_steps:  # beside the one that has stopped the run
+            _close_steps(store.execution, StepExecution.Status.CANCELLED, StepAttempt.Status.CANCELLED, now, message)
+        error_message = "" if succeeded else message
+        queue.finish(store.claim, status=status, now=now, error_message=error_message, waiting_for="")
         outcomes.record(store.execution, status=status, now=now)
 
     store.commit(now=now, also=follow_up)
@@ -146,11 +149,20 @@ def _settle_interruption(store: RunStore, interrupted: Interrupted) -> None:
     store.commit(now=now, also=follow_up)
 
 
+def _abandon_waits(execution: Execution) -> None:
+    waiting = StepExecution.objects.filter(execution_id=execution.pk, status=StepExecution.Status.WAITING)
+    for key, state in waiting.values_list("type", "state"):
+        step_type = step_types.get(key) if key in step_types else None
+        if isinstance(step_type, WaitingType):
+            transaction.on_commit(functools.partial(step_type.abandon, state or {}))
+
+
 def _close_steps(execution: Execution, step_status: str, attempt_status: str, now: datetime, message: str) -> None:
     error: dict[str, Any] = {"code": str(step_status), "message": message}
+    _abandon_waits(execution)
     StepAttempt.objects.filter(step__execution_id=execution.pk, status=StepAttempt.Status.RUNNING).update(
         status=attempt_status, finished_at=now, error=error
     )
-    StepExecution.objects.filter(execution_id=execution.pk, status__in=UNENDED).update(
+    StepExecution.objects.filter(execution_id=execution.pk, status__in=OPEN).update(
         status=step_status, finished_at=now, error=error, next_attempt_at=None, updated_at=now
     )

@@ -185,20 +185,17 @@ def decide(
 
     `step` is its path, needed when several wait. Raises Conflict if none waits, NotFound if that one does not.
     """
-    row = WorkflowExecution.objects.select_for_update(no_key=True).get(pk=execution.pk)
-    waiting = row.steps.filter(status=StepExecution.Status.INTERRUPTED)
-    record = _the_one(list(waiting.filter(path=step) if step else waiting), step)
-    now = clock.database_now()
-    changes: dict[str, Any] = {
-        "retry": {"status": StepExecution.Status.PENDING, "generation": record.generation + 1, "idempotency_key": ""},
-        "skip": {"status": StepExecution.Status.SKIPPED, "output": storable(output), "finished_at": now},
-        "fail": {"status": StepExecution.Status.FAILED, "finished_at": now, "error": _decided_error(record, author)},
-    }.get(action, {})
-    if not changes:
+    if action not in ("retry", "skip", "fail"):
         raise Invalid("Must be retry, skip or fail.", field="action")
-    StepExecution.objects.filter(pk=record.pk).update(**changes, interruptions=0, updated_at=now)
-    WorkflowExecution.objects.filter(pk=row.pk).update(waiting_for="")
-    queue.wake(row, now=now)
+    row = WorkflowExecution.objects.select_for_update(no_key=True).get(pk=execution.pk)
+    waiting = row.steps.filter(status=StepExecution.Status.INTERRUPTED, signal__isnull=True)
+    record = the_one(list(waiting.filter(path=step) if step else waiting), step, "a decision")
+    now = clock.database_now()
+    # A signal, not the new state itself: a worker that runs another branch meanwhile holds the row of this step, too.
+    decision = {"action": action, "output": storable(output), "by": author, "at": now.isoformat()}
+    StepExecution.objects.filter(pk=record.pk).update(signal=decision, updated_at=now)
+    if queue.wake(row, now=now):
+        WorkflowExecution.objects.filter(pk=row.pk).update(waiting_for="")
     row.refresh_from_db()
     return row
 
@@ -214,26 +211,16 @@ def _same_request(execution: WorkflowExecution) -> WorkflowExecution:
     return first
 
 
-def _the_one(waiting: list[StepExecution], step: str) -> StepExecution:
+def the_one(waiting: list[StepExecution], step: str, wanted: str) -> StepExecution:
+    """The only step that waits for what is `wanted`, or the one at the path `step`. Raises Conflict, Invalid, NotFound."""
     if len(waiting) == 1:
         return waiting[0]
     if waiting:
         paths = ", ".join(record.path for record in waiting)
-        raise Invalid(f"Several steps wait for a decision: name one of {paths}.", field="step")
+        raise Invalid(f"Several steps wait for {wanted}: name one of {paths}.", field="step")
     if step:
-        raise NotFound(f"No step {step!r} of this run waits for a decision.")
-    raise Conflict("No step of this run waits for a decision.")
-
-
-def _decided_error(record: StepExecution, author: str) -> dict[str, Any]:
-    return {
-        "code": "unknown_outcome",
-        "type": "unknown_outcome",
-        "message": f"Marked as failed by {author or 'an operator'}.",
-        "retryable": False,
-        "step": record.path,
-        "attempt": record.attempt,
-    }
+        raise NotFound(f"No step {step!r} of this run waits for {wanted}.")
+    raise Conflict(f"No step of this run waits for {wanted}.")
 
 
 def _snapshot(workflow: Workflow, author: str) -> WorkflowVersion:

@@ -10,13 +10,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from automation_lab.core import expressions
 from automation_lab.core.cancellation import Cancellation
+from automation_lab.core.expressions import Reference
 from automation_lab.core.http import HttpClient
 from automation_lab.core.registry import Registry
 from tasks.handlers.http_call import CallContext
+
+if TYPE_CHECKING:
+    from workflows.models import WorkflowExecution
 
 Fault = dict[str, str]
 Steps = list[dict[str, Any]]
@@ -39,12 +43,14 @@ class StepContext:
     idempotency_key: str
     deadline_seconds: float
     now: datetime
-    execution_id: int
+    execution: WorkflowExecution
     path: str
     generation: int = 0
     depth: int = 0
     allowed_hosts: dict[str, list[str]] = field(default_factory=dict)
     log: Callable[[str, str], None] = lambda level, text: None
+    respond: Callable[[dict[str, Any]], None] = lambda answer: None
+    """Sets what the run gives back to its caller."""
 
     def is_true(self, source: str | bool) -> bool:
         """Raises ExpressionError unless `source` gives true or false."""
@@ -98,6 +104,10 @@ class StepType(ABC):
         """What is missing now and may exist by the time it runs."""
         return []
 
+    def references(self, config: dict[str, Any]) -> dict[str, set[Reference]]:
+        """What the `unrendered` fields refer to, by the path of the field."""
+        return {}
+
 
 class Stop(Exception):
     """Raised by a step that ends the whole run as a success, with `output`."""
@@ -133,12 +143,17 @@ class WaitingType(StepType):
     """A step that takes time without holding a worker."""
 
     @abstractmethod
-    def begin(self, *, config: dict[str, Any], context: StepContext) -> Wait:
-        """Called once, before the wait."""
+    def begin(self, *, config: dict[str, Any], context: StepContext) -> Any | Wait:
+        """Called before the wait; again if the worker was lost before it was on record. May return an output at once."""
 
     @abstractmethod
     def resume(self, *, config: dict[str, Any], context: StepContext, state: dict[str, Any], signal: Any) -> Any | Wait:
         """Called with the signal of the event, or with None when the time is up. Returns the output, or waits again."""
+
+    def abandon(self, state: dict[str, Any]) -> None:
+        """Nobody will come back to the wait: its run has ended, or another branch has decided. Called after the commit
+        that says so, because it may lock other executions.
+        """
 
     def run(self, *, config: dict[str, Any], context: StepContext) -> Any:
         raise TypeError("A waiting step is begun and resumed, not run.")
@@ -159,12 +174,18 @@ class Branch:
 
 @dataclass(frozen=True)
 class BranchResult:
-    """How a branch ended: success, failed or cancelled. `names` are those its steps left, for a `collect` expression."""
+    """How a branch ended: success or failed.
+
+    `names` are those its steps left, for a `collect` expression; `outputs` is `steps.<id>` of its own steps, `output`
+    that of the last one.
+    """
 
     key: str
     status: str
     error: dict[str, Any] | None
     names: Mapping[str, Any]
+    outputs: Mapping[str, Any]
+    output: Any
 
     @property
     def succeeded(self) -> bool:
@@ -185,6 +206,12 @@ class Children(Protocol):
         `enough` successes cancel the rest; with `give_up` so does the first failure.
         """
 
+    def has_begun(self, branch: Branch) -> bool:
+        """Whether a step of `branch` is on record."""
+
+    def names(self) -> Mapping[str, Any]:
+        """The names as they are now: `context.names` are those from before the first branch."""
+
     def remember(self, **state: Any) -> None:
         """Add to the container's `state`, written with the next commit."""
 
@@ -193,9 +220,13 @@ class Children(Protocol):
 
 
 class ContainerType(StepType):
-    """A step that runs other steps. `branches` are the config fields that hold them."""
+    """A step that runs other steps. `branches` are the config fields that hold them.
+
+    The steps after an `isolated` container do not see those inside.
+    """
 
     branches: tuple[str, ...] = ()
+    isolated = False
 
     @abstractmethod
     def decide(self, *, config: dict[str, Any], context: StepContext) -> dict[str, Any]:
@@ -213,6 +244,14 @@ class ContainerType(StepType):
         """Names that the steps inside see beside the usual ones."""
         return frozenset()
 
+    def inner_references(self, config: dict[str, Any]) -> dict[str, set[Reference]]:
+        """As `references`, for fields that are evaluated after the steps inside and see them."""
+        return {}
+
+    def surely_run(self, config: dict[str, Any]) -> set[str]:
+        """The fields of `child_steps` whose steps have all run when the container has succeeded."""
+        return set()
+
     def run(self, *, config: dict[str, Any], context: StepContext) -> Any:
         raise TypeError("A container is walked, not run.")
 
@@ -226,6 +265,26 @@ def condition_faults(source: Any, names: set[str], path: str) -> list[Fault]:
         {"path": path, "code": error.code, "message": error.message}
         for error in expressions.check_condition(source, names)
     ]
+
+
+def condition_references(source: Any) -> set[Reference]:
+    """What a condition refers to; nothing if it cannot be parsed."""
+    if not isinstance(source, str):
+        return set()
+    try:
+        return set(expressions.parse_condition(source).references)
+    except expressions.ExpressionError:
+        return set()
+
+
+def message_references(source: Any) -> set[Reference]:
+    """What a message template refers to; nothing if it cannot be parsed."""
+    if not isinstance(source, str):
+        return set()
+    try:
+        return set(expressions.message_references(source))
+    except expressions.ExpressionError:
+        return set()
 
 
 def message_faults(source: str, names: set[str], path: str) -> list[Fault]:

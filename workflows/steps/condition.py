@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from workflows.steps.base import Branch, Children, ContainerType, Fault, StepContext, condition_faults
+from automation_lab.core.expressions import Reference
+from workflows.steps.base import (
+    Branch,
+    Children,
+    ContainerType,
+    Fault,
+    StepContext,
+    condition_faults,
+    condition_references,
+)
 
 
 class ConditionStep(ContainerType):
@@ -37,3 +46,6 @@ class ConditionStep(ContainerType):
 
     def check(self, config: dict[str, Any], names: set[str]) -> list[Fault]:
         return condition_faults(config["if"], names, "if") if isinstance(config.get("if"), str | bool) else []
+
+    def references(self, config: dict[str, Any]) -> dict[str, set[Reference]]:
+        return {"if": condition_references(config.get("if"))}

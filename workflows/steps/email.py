@@ -12,9 +12,11 @@ from django.core.exceptions import ValidationError
 from django.core.mail import EmailMultiAlternatives
 from django.core.validators import validate_email
 
+from automation_lab.core import expressions
 from automation_lab.core.execution.failures import RunError
+from automation_lab.core.expressions import Reference, contains_secret
 from workflows.models import MessageTemplate
-from workflows.steps.base import Fault, StepContext, StepType, message_faults
+from workflows.steps.base import Fault, StepContext, StepType, message_faults, message_references
 
 ADDRESSES = {"type": ["string", "array"], "items": {"type": "string"}}
 WRITTEN = ("subject", "text", "html")
@@ -22,9 +24,9 @@ WRITTEN = ("subject", "text", "html")
 
 @dataclass(frozen=True)
 class Message:
-    """The sources of a message: message templates, not rendered yet."""
+    """Recipients, and the sources of the texts: message templates, not rendered yet."""
 
-    to: Any
+    to: list[str]
     subject: str
     text: str
     html: str
@@ -56,15 +58,14 @@ class EmailStep(StepType):
     }
 
     def run(self, *, config: dict[str, Any], context: StepContext) -> dict[str, Any]:
-        message = _message(config)
-        to = _addresses(message.to, context)
-        cc, bcc = _addresses(config["cc"], context), _addresses(config["bcc"], context)
+        message = _message(config, context)
+        to, cc, bcc = message.to, _addresses(config["cc"]), _addresses(config["bcc"])
         _check_recipients(to, [*to, *cc, *bcc], config["max_recipients"])
         message_id = f"<{context.idempotency_key}@{_sender_domain()}>"
         mail = EmailMultiAlternatives(
             subject=" ".join(context.message(message.subject).split()),
             body=context.message(message.text),
-            reply_to=_addresses(config.get("reply_to"), context),
+            reply_to=_addresses(config.get("reply_to")),
             headers={"Message-ID": message_id},
             to=to,
             cc=cc,
@@ -84,9 +85,12 @@ class EmailStep(StepType):
             for fault in message_faults(config[field], names, field)
         ]
 
+    def references(self, config: dict[str, Any]) -> dict[str, set[Reference]]:
+        return {field: message_references(config.get(field)) for field in WRITTEN}
+
     def warnings(self, config: dict[str, Any]) -> list[str]:
         name = config.get("template")
-        if not isinstance(name, str):
+        if not isinstance(name, str) or expressions.has_expression(name):
             return []
         template = MessageTemplate.objects.filter(name=name).first()
         if template is None:
@@ -96,25 +100,30 @@ class EmailStep(StepType):
         return []
 
 
-def _message(config: dict[str, Any]) -> Message:
-    template = None
-    if name := config.get("template"):
-        template = MessageTemplate.objects.filter(name=name).first()
-        if template is None:
-            raise RunError(
-                f"There is no message template named {name!r}: add it under Message templates, or write the message "
-                "into the step.",
-                code="configuration.template",
-            )
-    to, *written = [config.get(field) or getattr(template, field, "") for field in ("to", *WRITTEN)]
-    subject, text, html = map(str, written)
-    return Message(to=to, subject=subject, text=text, html=html)
+def _message(config: dict[str, Any], context: StepContext) -> Message:
+    template = _template(config["template"]) if config.get("template") else None
+    # Only what a person has written is a template: the config's addresses are rendered, and may hold anybody's data.
+    to = config.get("to") or (context.message(template.to) if template else "")
+    subject, text, html = (str(config.get(field) or getattr(template, field, "")) for field in WRITTEN)
+    return Message(to=_addresses(to), subject=subject, text=text, html=html)
 
 
-def _addresses(value: Any, context: StepContext) -> list[str]:
+def _template(name: str) -> MessageTemplate:
+    template = MessageTemplate.objects.filter(name=name).first()
+    if template is None:
+        raise RunError(
+            f"There is no message template named {name!r}: add it under Message templates, or write the message "
+            "into the step.",
+            code="configuration.template",
+        )
+    return template
+
+
+def _addresses(value: Any) -> list[str]:
+    if contains_secret(value):
+        raise RunError("A secret cannot be an address.", code="expression.secret")
     parts = value if isinstance(value, list) else str(value or "").split(",")
-    addresses = [" ".join(context.message(str(part)).split()) for part in parts]
-    return [address for part in addresses for address in (piece.strip() for piece in part.split(",")) if address]
+    return [address for part in parts for piece in str(part).split(",") if (address := " ".join(piece.split()))]
 
 
 def _check_recipients(to: list[str], everyone: list[str], limit: int) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 from automation_lab.core import expressions, json_schema
 from automation_lab.core.exceptions import Invalid
 from automation_lab.core.execution.failures import RunError
+from automation_lab.core.expressions import Reference
 from workflows.models import NamedSchema
-from workflows.steps.base import Fault, StepContext, StepType, condition_faults
+from workflows.steps.base import Fault, StepContext, StepType, condition_faults, condition_references
 
 
 class ValidateStep(StepType):
@@ -61,10 +62,19 @@ class ValidateStep(StepType):
                 json_schema.check_schema(config["schema"])
             except Invalid as error:
                 faults.append({"path": "schema", "code": "configuration.schema", "message": error.message})
-        for number, rule in enumerate(config.get("rules") or []):
+        rules = config.get("rules")
+        for number, rule in enumerate(rules if isinstance(rules, list) else []):
             if isinstance(rule, dict) and isinstance(rule.get("if"), str | bool):
                 faults += condition_faults(rule["if"], names | {"data"}, f"rules[{number}].if")
         return faults
+
+    def references(self, config: dict[str, Any]) -> dict[str, set[Reference]]:
+        rules = config.get("rules")
+        return {
+            f"rules[{number}].if": condition_references(rule.get("if"))
+            for number, rule in enumerate(rules if isinstance(rules, list) else [])
+            if isinstance(rule, dict)
+        }
 
     def warnings(self, config: dict[str, Any]) -> list[str]:
         name = config.get("schema")
@@ -79,7 +89,9 @@ class ValidateStep(StepType):
         if isinstance(schema, str):
             schema = _named_schema(schema)
         try:
-            faults = json_schema.validate(config["data"], schema, max_errors=config["max_errors"])
+            faults = json_schema.validate(
+                config["data"], schema, max_errors=config["max_errors"], formats=config["check_formats"]
+            )
         except Invalid as error:
             raise RunError(error.message, code="configuration.schema") from error
         return [{"path": fault.path, "message": fault.message, "rule": fault.rule} for fault in faults]

@@ -209,7 +209,7 @@ def test_a_step_with_an_unknown_outcome_is_decided(console):
 
     step.refresh_from_db()
     assert offered
-    assert (step.status, step.output) == ("skipped", {"charged": True})
+    assert (step.signal["action"], step.signal["output"]) == ("skip", {"charged": True})
     assert WorkflowExecution.objects.get().waiting_for == ""
 
 
