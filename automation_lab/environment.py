@@ -310,6 +310,7 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
         "handlers": {"console": {"class": "logging.StreamHandler", "formatter": log_format}},
         "loggers": {
             "procrastinate": {"level": "WARNING"},  # it tells about each job and at each start
+            "django.request": {"level": "ERROR"},  # refused requests stand in the API log
             "httpx": {"level": "WARNING"},  # these show whole URLs and headers, which may be credentials
             "httpcore": {"level": "WARNING"},
         },
