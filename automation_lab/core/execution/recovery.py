@@ -7,10 +7,10 @@ compare-and-set keep them out of each other's way.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import F, Q
 
 from automation_lab.core import clock
@@ -79,7 +79,7 @@ def recover(*, workers: Sequence[int] = ()) -> int:
 def take_over_dead(executable: Executable, *, now: datetime) -> int:
     """Rows whose worker has no heartbeat."""
     ids = _select(DEAD_HOLDERS, executable, now)
-    return sum(_take_over(executable, execution, now=now) for execution in _rows(executable, ids))
+    return _each(_rows(executable, ids), lambda execution: _take_over(executable, execution, now=now))
 
 
 @transaction.atomic
@@ -94,25 +94,23 @@ def take_over_own(executable: Executable, *, workers: Sequence[int], now: dateti
     orphans = [
         row for row in rows.exclude(pk__in=running)[:BATCH] if not held.holds(executable.model, row.pk, row.epoch)
     ]
-    return sum(_take_over(executable, execution, now=now) for execution in orphans)
+    return _each(orphans, lambda execution: _take_over(executable, execution, now=now))
 
 
 @transaction.atomic
 def end_overdue(executable: Executable, *, now: datetime) -> int:
     """Rows past their deadline that no worker holds, waiting ones too. (A held one is stopped by its own worker.)"""
     overdue = _free(executable).filter(deadline_at__lte=now)[:BATCH]
-    for execution in overdue:
-        queue.end(execution, status="timeout", now=now, error_message="Not finished within its time limit.")
-    return len(overdue)
+    message = "Not finished within its time limit."
+    return _each(overdue, lambda execution: queue.end(execution, status="timeout", now=now, error_message=message))
 
 
 @transaction.atomic
 def end_expired(executable: Executable, *, now: datetime) -> int:
     """Rows that were not started before they expired."""
     expired = _free(executable).filter(started_at__isnull=True, expires_at__lte=now)[:BATCH]
-    for execution in expired:
-        queue.end(execution, status="missed", now=now, error_message="Not started within its grace.")
-    return len(expired)
+    message = "Not started within its grace."
+    return _each(expired, lambda execution: queue.end(execution, status="missed", now=now, error_message=message))
 
 
 @transaction.atomic
@@ -134,7 +132,23 @@ def release_held_back(executable: Executable, *, now: datetime) -> int:
     return len(ids)
 
 
-def _take_over(executable: Executable, execution: Execution, *, now: datetime) -> bool:
+def _each(executions: Iterable[Execution], work: Callable[[Execution], None]) -> int:
+    """Do `work` with each in a savepoint of its own: one that cannot be moved on must not hold up the others."""
+    moved = 0
+    for execution in executions:
+        try:
+            with transaction.atomic():
+                work(execution)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:  # the worker loop's edge: the next round tries again
+            logger.exception("%s %s could not be moved on.", execution._meta.label, execution.pk)
+        else:
+            moved += 1
+    return moved
+
+
+def _take_over(executable: Executable, execution: Execution, *, now: datetime) -> None:
     dead = execution.worker
     assert dead is not None  # noqa: S101 - selected by it
     execution.epoch += 1
@@ -151,7 +165,6 @@ def _take_over(executable: Executable, execution: Execution, *, now: datetime) -
         queue.end(execution, status="failed", now=now, error_message=reason)
     else:
         send_job(execution, due_at=now)
-    return True
 
 
 def _select(statement: str, executable: Executable, now: datetime) -> list[int]:

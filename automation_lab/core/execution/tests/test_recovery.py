@@ -166,6 +166,24 @@ def test_several_recoveries_at_once_end_a_run_once(task):
     assert task.failure_count == 20
 
 
+def test_one_row_that_cannot_be_moved_on_holds_up_no_other(task, now, monkeypatch, caplog):
+    broken, other = running(task, worker=4711), running(task, worker=4711)
+    overdue = TaskExecutionFactory(task=task, deadline_at=now - SECOND)
+    taken_over = executable().taken_over
+
+    def fragile(execution: TaskExecution, **given: Any) -> str:
+        if execution.pk == broken.pk:
+            raise RuntimeError("broken row")
+        return taken_over(execution, **given)
+
+    monkeypatch.setattr(executable(), "taken_over", fragile)
+    recovery.recover()
+
+    assert (stored(broken).worker, stored(broken).epoch) == (4711, 1)
+    assert (stored(other).worker, stored(other).epoch, stored(overdue).status) == (None, 2, "timeout")
+    assert "could not be moved on" in caplog.text
+
+
 # --- this process's own -------------------------------------------------------------------------------------------------
 
 
