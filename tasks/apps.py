@@ -9,7 +9,7 @@ class TasksConfig(AppConfig):
     def ready(self) -> None:
         from automation_lab.core.execution.hints import kind_of
         from automation_lab.core.registry import executables, live_topics, secret_values, tick_sources
-        from tasks import notifications, signals, ticking
+        from tasks import channels, notifications, signals, ticking
         from tasks.handlers.api_call import ApiCallHandler
         from tasks.handlers.base import handlers
         from tasks.handlers.cron import CronHandler
@@ -28,4 +28,5 @@ class TasksConfig(AppConfig):
         signals.execution_finished.connect(notifications.task_finished, dispatch_uid="tasks.notify_finished")
         signals.task_paused.connect(notifications.task_paused, dispatch_uid="tasks.notify_paused")
         secret_values.register("secrets", live_values)
+        secret_values.register("channels", channels.live_values)
         live_topics.register(TASK_EXECUTION.name, TASK_EXECUTION)

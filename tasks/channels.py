@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,10 +13,12 @@ from django.views.decorators.debug import sensitive_variables
 
 from automation_lab.core import crypto
 from automation_lab.core.exceptions import Invalid
+from automation_lab.core.secret_masks import live_secrets
 from tasks.models import NotificationChannel
 
 Kind = NotificationChannel.Kind
 MAX_TARGET_LENGTH = 2048
+SHORTEST_MASKED_PATH = 16  # shorter ones, such as /webhook, would mask ordinary texts
 CHANGEABLE = ("enabled", "secret", "throttle_seconds")
 
 
@@ -63,6 +66,7 @@ def _change(channel: NotificationChannel, *, target: str | None, fields: dict[st
         raise Invalid("Only channels of kind webhook sign their messages with a secret.", field="secret")
     if target is not None:
         target = clean_target(channel.kind, target)
+        _mask(channel.kind, target)
         channel.target_ciphertext = crypto.encrypt(target, bind=bind_of(channel.name))
         channel.target_hint = hint_of(channel.kind, target)
         channel.last_error = ""
@@ -103,4 +107,32 @@ def hint_of(kind: str, target: str) -> str:
 @sensitive_variables()
 def target_of(channel: NotificationChannel) -> str:
     """The plain target, for the one who sends. Raises crypto.DecryptionError."""
-    return crypto.decrypt(channel.target_ciphertext, bind=bind_of(channel.name))
+    target = crypto.decrypt(channel.target_ciphertext, bind=bind_of(channel.name))
+    _mask(channel.kind, target)
+    return target
+
+
+@sensitive_variables()
+def live_values() -> list[str]:
+    """What masking must look for, of every channel."""
+    values = []
+    for channel in NotificationChannel.objects.all():
+        with contextlib.suppress(crypto.DecryptionError):
+            values += _credentials(channel.kind, crypto.decrypt(channel.target_ciphertext, bind=bind_of(channel.name)))
+    return values
+
+
+@sensitive_variables()
+def _mask(kind: str, target: str) -> None:
+    for value in _credentials(kind, target):
+        live_secrets.remember(value)
+
+
+@sensitive_variables()
+def _credentials(kind: str, target: str) -> list[str]:
+    """A URL is a credential, and so is its path; an address is none, and occurs in ordinary texts."""
+    if kind == Kind.EMAIL:
+        return []
+    parts = urlsplit(target)
+    path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+    return [target, path] if len(path) >= SHORTEST_MASKED_PATH else [target]

@@ -25,7 +25,8 @@ class Message:
 
     @property
     def headline(self) -> str:
-        return f"{MARKS.get(self.event, '')} {self.title}".strip()
+        """One line, whatever the name of a task holds: it is the subject of mails."""
+        return " ".join(f"{MARKS.get(self.event, '')} {self.title}".split())
 
     @property
     def body(self) -> str:
@@ -33,7 +34,7 @@ class Message:
         if self.count > 1:
             lines.append(f"This happened {self.count} times since {self.since}.")
         elif self.since:
-            lines.append(f"Since {self.since}.")
+            lines.append(f"At {self.since}.")
         if self.url:
             lines.append(self.url)
         return "\n".join(line for line in lines if line)

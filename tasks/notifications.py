@@ -1,18 +1,19 @@
 """Messages about failures, recoveries, skipped runs and pauses: one row each, throttled and grouped per channel.
 
 Rows are written in the transaction of what they report; the worker sends them, as executions of their own. While a
-channel is quiet about something, further events of the same kind only count up on the next message.
+channel is quiet about something, further events of the same kind only count up on the next message. The last word
+holds: a recovery takes the place of failures that were not told yet, and a failure that of an untold recovery.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
-from django.db.models import F
+from django.db import connection, transaction
+from django.db.models import F, QuerySet
 
 from automation_lab.core import clock
 from automation_lab.core.cancellation import Cancellation
@@ -22,6 +23,7 @@ from automation_lab.core.execution.failures import Interrupted, RunError
 from automation_lab.core.execution.models import Execution
 from automation_lab.core.execution.results import masked_text
 from automation_lab.core.execution.runner import Executable
+from automation_lab.core.expressions import nearest_hint
 from automation_lab.core.http import HttpClient
 from tasks import sending
 from tasks.messages import Message
@@ -29,33 +31,59 @@ from tasks.models import Notification, NotificationChannel, ScheduledTask, TaskE
 
 Status = Notification.Status
 EVENTS = ("failure", "recovery", "skipped", "paused")
+OPPOSITES = {"failure": "recovery", "recovery": "failure"}
+TASK_EVENTS = {"failed": "failure", "timeout": "failure", "skipped": "skipped", "missed": "skipped"}
+WITHDRAWN = "Not sent: overtaken by what happened next."
 POLICY = retry.RetryPolicy(max_attempts=6, delay_seconds=5, max_delay_seconds=600, max_total_seconds=6 * 3600)
 
 
 def announce(*, names: Iterable[str], event: str, subject: str, title: str, text: str, url: str, now: datetime) -> None:
     """Record a message for every enabled channel of `names`. `subject` names what it is about, such as task:5."""
-    for channel in NotificationChannel.objects.filter(name__in=list(names), enabled=True):
-        pending = Notification.objects.filter(
-            channel=channel, event=event, subject=subject, status=Status.PENDING, attempt=0
-        )
-        if pending.update(count=F("count") + 1, text=text, url=url, updated_at=now):
+    for channel in NotificationChannel.objects.filter(name__in=list(names), enabled=True).order_by("id"):
+        _take_turns(channel, subject)
+        untold = _withdraw(channel, OPPOSITES[event], subject, now=now) if event in OPPOSITES else []
+        words = masked_text(_with_untold(text, untold) if event == "recovery" else text)
+        if _waiting(channel, event, subject).update(count=F("count") + 1, text=words, url=url, updated_at=now):
             continue
         notification = Notification(
-            channel=channel, event=event, subject=subject, title=title, text=text, url=url, first_at=now
+            channel=channel, event=event, subject=subject, title=title, text=words, url=url, first_at=now
         )
         queue.enqueue(notification, due_at=_quiet_until(channel, event, subject, now))
 
 
-def task_finished(sender: Any, execution: TaskExecution, now: datetime, **kwargs: Any) -> None:
+def _take_turns(channel: NotificationChannel, subject: str) -> None:
+    """Of two that report at the same moment, the second sees the first one's message and counts it up."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 7402))", [f"{channel.pk}:{subject}"])
+
+
+def _waiting(channel: NotificationChannel, event: str, subject: str) -> QuerySet[Notification]:
+    return Notification.objects.filter(channel=channel, event=event, subject=subject, status=Status.PENDING)
+
+
+def _withdraw(channel: NotificationChannel, event: str, subject: str, *, now: datetime) -> list[Notification]:
+    """Take back messages that nobody has tried to send yet: what happened since makes them wrong."""
+    waiting = _waiting(channel, event, subject).filter(attempt=0, worker__isnull=True)
+    withdrawn = list(waiting.select_for_update(no_key=True, skip_locked=True))
+    Notification.objects.filter(pk__in=[each.pk for each in withdrawn]).update(
+        status=Status.CANCELLED, due_at=None, finished_at=now, updated_at=now, error_message=WITHDRAWN
+    )
+    return withdrawn
+
+
+def _with_untold(text: str, untold: Sequence[Notification]) -> str:
+    failures = sum(each.count for each in untold)
+    if not failures:
+        return text
+    since = min(each.first_at for each in untold)
+    times = "once" if failures == 1 else f"{failures} times"
+    return f"{text}\nIt had failed {times} more since {instant_text(since)}.".strip()
+
+
+def task_finished(sender: Any, execution: TaskExecution, now: datetime, recovered: bool = False, **kwargs: Any) -> None:
     """Receiver of `tasks.signals.execution_finished`."""
     task = execution.task
-    event = {
-        TaskExecution.Status.FAILED: "failure",
-        TaskExecution.Status.TIMEOUT: "failure",
-        TaskExecution.Status.SKIPPED: "skipped",
-        TaskExecution.Status.MISSED: "skipped",
-        TaskExecution.Status.SUCCESS: "recovery" if task.consecutive_failures else "",
-    }.get(TaskExecution.Status(execution.status), "")
+    event = TASK_EVENTS.get(execution.status, "recovery" if recovered else "")
     names = task.notify.get(event, []) if event else []
     if names:
         title = {"failure": "failed", "skipped": f"{execution.status} a run", "recovery": "works again"}[event]
@@ -83,6 +111,10 @@ def task_paused(sender: Any, task: ScheduledTask, reason: str, now: datetime, **
     )
 
 
+def instant_text(instant: datetime) -> str:
+    return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
 def console_url(app: str, model: str, pk: int) -> str:
     """A link into the console; relative when PUBLIC_URL is not set."""
     return f"{settings.PUBLIC_URL}/admin/{app}/{model}/{pk}/change/"
@@ -99,7 +131,19 @@ def faults(notify: Any) -> list[dict[str, str]]:
         elif not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             detail = "Must be a list of channel names."
             found.append({"field": f"notify.{event}", "code": "invalid", "detail": detail})
+        else:
+            found += [
+                {"field": f"notify.{event}", "code": "unknown", "detail": detail} for detail in _unknown_channels(names)
+            ]
     return found
+
+
+def _unknown_channels(names: Sequence[str]) -> list[str]:
+    if not names:
+        return []
+    known = set(NotificationChannel.objects.values_list("name", flat=True))
+    missing = [name for name in names if name not in known]
+    return [f"There is no channel named {name!r}.{nearest_hint(name, known)}" for name in missing]
 
 
 def send_test(*, channel: NotificationChannel, http: HttpClient | None = None) -> dict[str, Any]:
@@ -133,7 +177,7 @@ class NotificationExecutable(Executable):
             execution.text,
             execution.url,
             execution.count,
-            f"{execution.first_at:%Y-%m-%d %H:%M} UTC",
+            instant_text(execution.first_at),
         )
         failure: Interrupted | RunError | None = None
         try:
@@ -159,14 +203,10 @@ class NotificationExecutable(Executable):
 
 
 def _quiet_until(channel: NotificationChannel, event: str, subject: str, now: datetime) -> datetime:
-    """When the channel may speak about this again."""
-    last = (
-        Notification.objects.filter(channel=channel, event=event, subject=subject, status=Status.SUCCESS)
-        .order_by("-id")
-        .values_list("finished_at", flat=True)
-        .first()
-    )
-    return max(now, last + timedelta(seconds=channel.throttle_seconds)) if last else now
+    """When the channel may speak about this again: the throttle counts from its last message, also one being sent."""
+    told = Notification.objects.filter(channel=channel, event=event, subject=subject)
+    last = told.filter(status__in=(Status.SUCCESS, Status.RUNNING)).order_by("-id").only("finished_at").first()
+    return max(now, (last.finished_at or now) + timedelta(seconds=channel.throttle_seconds)) if last else now
 
 
 def _settle(notification: Notification, claim: Claim, attempt: int, failure: Interrupted | RunError | None) -> None:

@@ -24,14 +24,10 @@ def record(
 ) -> None:
     """Count the end of `execution`, in the transaction that ends it."""
     task = ScheduledTask.objects.filter(pk=execution.task_id)
+    recovered = False
     if status == Status.SUCCESS:
-        task.update(
-            success_count=F("success_count") + 1,
-            consecutive_failures=0,
-            last_run_at=now,
-            last_output=output,
-            updated_at=now,
-        )
+        recovered = bool(task.filter(consecutive_failures__gt=0).update(consecutive_failures=0))
+        task.update(success_count=F("success_count") + 1, last_run_at=now, last_output=output, updated_at=now)
     elif status in BAD:
         task.update(
             failure_count=F("failure_count") + 1,
@@ -41,19 +37,15 @@ def record(
         )
         _pause_if_failing(execution.task_id, now=now)
     execution.status, execution.error_message = status, error_message
-    execution_finished.send(sender=TaskExecution, execution=execution, now=now)
+    execution_finished.send(sender=TaskExecution, execution=execution, now=now, recovered=recovered)
 
 
 def _pause_if_failing(task_id: int, *, now: datetime) -> None:
-    failing = ScheduledTask.objects.filter(
-        pk=task_id,
-        enabled=True,
-        pause_after_failures__gt=0,
-        consecutive_failures__gte=F("pause_after_failures"),
-    )
-    task = failing.select_for_update(no_key=True).first()
-    if task is None:
+    """After n failures in a row, and after n more when somebody has resumed it. The caller has changed the row."""
+    rows = ScheduledTask.objects.filter(pk=task_id, enabled=True, pause_after_failures__gt=0)
+    task = rows.first()
+    if task is None or task.consecutive_failures % task.pause_after_failures:
         return
     reason = f"Paused after {task.consecutive_failures} failures in a row."
-    failing.update(enabled=False, pause_note=reason, next_run_at=None, version=F("version") + 1, updated_at=now)
+    rows.update(enabled=False, pause_note=reason, next_run_at=None, version=F("version") + 1, updated_at=now)
     task_paused.send(sender=ScheduledTask, task=task, reason=reason, now=now)
