@@ -13,6 +13,7 @@ from django.http import HttpRequest
 
 from automation_lab.core import correlation
 from automation_lab.core.client_address import client_address
+from automation_lab.core.safe_json import ParsedBody, parse_webhook_body
 
 MAX_HEADERS = 100
 MAX_HEADER_CHARACTERS = 32_768
@@ -33,6 +34,7 @@ class IncomingRequest:
     method: str
     path: str
     query_params: Pairs = field(default_factory=list)
+    query_string: str = ""
     headers: Pairs = field(default_factory=list)
     raw_body: bytes = b""
     remote_addr: str | None = None
@@ -59,6 +61,10 @@ class IncomingRequest:
         return bool(self.header("Transfer-Encoding"))
 
     @cached_property
+    def parsed(self) -> ParsedBody:
+        return parse_webhook_body(self.raw_body, self.content_type)
+
+    @cached_property
     def form(self) -> dict[str, str]:
         """The fields of a urlencoded body, the first value of each; empty for every other body."""
         if self.content_type.partition(";")[0].strip().lower() != FORM:
@@ -73,10 +79,13 @@ class IncomingRequest:
 def read_request(request: HttpRequest, raw_body: bytes) -> IncomingRequest:
     """What the inbox keeps of `request`, cleaned of the characters that PostgreSQL cannot hold."""
     flags: set[str] = set()
+    # As everywhere in WSGI, the bytes of the query arrive decoded as Latin-1.
+    query = request.META.get("QUERY_STRING", "").encode("latin-1", "replace").decode("utf-8", "replace")
     return IncomingRequest(
         method=request.method or "",
         path=clean_text(request.path, flags),
-        query_params=_query_pairs(request.META.get("QUERY_STRING", ""), flags),
+        query_params=_query_pairs(query, flags),
+        query_string=clean_text(query, flags),
         headers=[[name, clean_text(value, flags)] for name, value in _header_pairs(request.META)],
         raw_body=raw_body,
         remote_addr=client_address(request) or None,
@@ -120,8 +129,7 @@ def _header_pairs(environ: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _query_pairs(query: str, flags: set[str]) -> Pairs:
-    # As everywhere in WSGI, the bytes of the query arrive decoded as Latin-1.
-    parts = query.encode("latin-1", "replace").decode("utf-8", "replace").split("&", MAX_QUERY_PAIRS)
+    parts = query.split("&", MAX_QUERY_PAIRS)
     if len(parts) > MAX_QUERY_PAIRS:
         flags.add("query_truncated")
     pairs = parse_qsl("&".join(parts[:MAX_QUERY_PAIRS]), keep_blank_values=True, errors="replace")

@@ -38,7 +38,7 @@ class Source(TimeStampedModel):
     scheme = models.CharField(max_length=40, default="none", validators=[validators.validate_scheme])
     scheme_settings = models.JSONField(default=dict, blank=True, validators=[validators.validate_object])
     secrets = models.JSONField(
-        default=list, blank=True, editable=False, help_text="[{ciphertext, starts_at, expires_at, last4}]"
+        default=list, blank=True, editable=False, help_text="[{id, use, ciphertext, starts_at, expires_at, last4}]"
     )
     dedupe = models.JSONField(default=default_dedupe, validators=[validators.validate_dedupe])
     rate_limit = models.CharField(
@@ -68,6 +68,27 @@ class Source(TimeStampedModel):
         validators=[validators.validate_retention],
         help_text="{days, count, bytes, payload_days}; empty: the default.",
     )
+    allowed_addresses = ArrayField(
+        models.CharField(max_length=64),
+        default=list,
+        blank=True,
+        validators=[validators.validate_networks],
+        help_text="Addresses and networks that may send; empty: all.",
+    )
+    event_type_from = ArrayField(
+        models.CharField(max_length=200),
+        default=list,
+        blank=True,
+        validators=[validators.validate_places],
+        help_text='Where the event type stands, such as "header:X-Event" or "body:event.type"; empty: by the scheme.',
+    )
+    delivery_id_from = ArrayField(
+        models.CharField(max_length=200),
+        default=list,
+        blank=True,
+        validators=[validators.validate_places],
+        help_text="Where the sender's own id stands; empty: by the scheme.",
+    )
     enabled = models.BooleanField(default=True)
     open_confirmed = models.BooleanField(default=False, help_text="A person has confirmed that anybody may send here.")
 
@@ -93,6 +114,7 @@ class Source(TimeStampedModel):
                 validators.validate_object(getattr(self, name))
             except ValidationError as exc:
                 raise ValidationError({name: exc}) from exc
+        validators.validate_scheme_settings(self.scheme, self.scheme_settings)
 
     @property
     def is_open(self) -> bool:
@@ -115,6 +137,7 @@ class Webhook(TimeStampedModel):
     method = models.CharField(max_length=32)
     path = models.TextField(help_text="As the server gives it, percent-decoded.")
     query_params = models.JSONField(default=list, help_text="Pairs, in the order sent.")
+    query_string = models.TextField(blank=True, help_text="Exactly as sent: some senders sign it.")
     headers = models.JSONField(default=list, help_text="Pairs, as the server gives them.")
     body = models.JSONField(null=True, blank=True, help_text="Parsed JSON; null when the body is not JSON.")
     raw_body = models.BinaryField(help_text="Exactly the bytes received.")

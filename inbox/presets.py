@@ -1,17 +1,19 @@
 """What is known of the providers: where each puts the event type and its own id of a delivery. Data; one small reader.
 
-A place is `header:NAME`, `body:dotted.path` (a number picks from a list) or `form:FIELD`; places joined with `+` are all
-needed and make one value. The first place of a rule that holds something wins.
+A place is `header:NAME`, `body:dotted.path` (a number picks from a list), `form:FIELD` or `query:NAME`; places joined with
+`+` are all needed and make one value. The first place of a rule that holds something wins.
 Source: the providers' own documentation of their webhooks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from inbox.incoming import IncomingRequest
+    from inbox.models import Source
 
 Places = tuple[str, ...]
 
@@ -99,18 +101,27 @@ WELL_KNOWN = Preset(
 )
 
 
-def find_event_type(request: IncomingRequest, body: Any, scheme: str) -> str:
-    """What kind of event this is, or an empty string: `?event_type=`, the preset, well-known places."""
+def find_event_type(request: IncomingRequest, source: Source) -> str:
+    """What kind of event this is, or an empty string: the source's own rule, or `?event_type=`, preset, well-known places."""
+    if source.event_type_from:
+        return _first(source.event_type_from, request)
     asked = request.query("event_type").strip()
-    return asked or _first(PRESETS[scheme].event_type + WELL_KNOWN.event_type, request, body)
+    return asked or _first(PRESETS[source.scheme].event_type + WELL_KNOWN.event_type, request)
 
 
-def find_delivery_id(request: IncomingRequest, body: Any, scheme: str) -> str:
-    """The sender's own id of this delivery, or an empty string: the preset, then well-known headers."""
-    return _first(PRESETS[scheme].delivery_id + WELL_KNOWN.delivery_id, request, body)
+def find_delivery_id(request: IncomingRequest, source: Source) -> str:
+    """The sender's own id of this delivery, or an empty string: the source's own rule, or preset, well-known headers."""
+    own = source.delivery_id_from
+    return _first(own or PRESETS[source.scheme].delivery_id + WELL_KNOWN.delivery_id, request)
 
 
-def _first(places: Places, request: IncomingRequest, body: Any) -> str:
+def find_at(place: str, request: IncomingRequest) -> str:
+    """What stands at one place, or an empty string."""
+    return _first([place], request)
+
+
+def _first(places: Sequence[str], request: IncomingRequest) -> str:
+    body = request.parsed.value
     found = ([_read(part, request, body) for part in place.split("+")] for place in places)
     return next((":".join(values) for values in found if all(values)), "")
 
@@ -121,6 +132,8 @@ def _read(place: str, request: IncomingRequest, body: Any) -> str:
         return request.header(name).strip()
     if kind == "form":
         return request.form.get(name, "").strip()
+    if kind == "query":
+        return request.query(name).strip()
     return _text(_walk(body, name.split(".")))
 
 

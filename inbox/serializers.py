@@ -8,7 +8,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from automation_lab.core.redaction import redact_headers
+from automation_lab.core.redaction import redact_headers, redact_query
 from automation_lab.core.serializers import (
     JSONObjectField,
     StrictCharField,
@@ -19,6 +19,7 @@ from automation_lab.core.serializers import (
 from inbox import services
 from inbox.models import Source, Webhook
 from inbox.presets import PRESETS
+from inbox.secrets import USES
 
 PAIRS = {"type": "array", "items": {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2}}
 ANY_JSON: dict[str, Any] = {}
@@ -66,6 +67,7 @@ class WebhookSerializer(StrictModelSerializer):
 
     duplicate_of = serializers.IntegerField(source="duplicate_of_id", read_only=True, allow_null=True)
     query_params = serializers.SerializerMethodField(help_text="Pairs, in the order sent.")
+    query_string = serializers.SerializerMethodField(help_text="As it was sent; credentials are masked.")
     headers = serializers.SerializerMethodField(help_text="Pairs, as the server gives them; credentials are masked.")
     body = serializers.SerializerMethodField(help_text="Parsed JSON, or null.")
     raw_body = serializers.SerializerMethodField(help_text="The body as text, or in base64 if it is not UTF-8.")
@@ -76,6 +78,7 @@ class WebhookSerializer(StrictModelSerializer):
         fields = [
             *LIST_FIELDS,
             "query_params",
+            "query_string",
             "headers",
             "body",
             "raw_body",
@@ -90,6 +93,9 @@ class WebhookSerializer(StrictModelSerializer):
     @extend_schema_field(PAIRS)
     def get_query_params(self, webhook: Webhook) -> Any:
         return webhook.query_params
+
+    def get_query_string(self, webhook: Webhook) -> str:
+        return redact_query(webhook.query_string)
 
     @extend_schema_field(PAIRS)
     def get_headers(self, webhook: Webhook) -> Any:
@@ -123,7 +129,13 @@ def _as_text(webhook: Webhook) -> str | None:
 
 
 class SourceSecretSerializer(StrictSerializer):
-    value = StrictCharField(max_length=services.MAX_SECRET_CHARACTERS, write_only=True, trim_whitespace=False)
+    id = StrictCharField(required=False, max_length=16, help_text="Keeps the secret of this id; then without a value.")
+    value = StrictCharField(
+        max_length=services.MAX_SECRET_CHARACTERS, write_only=True, required=False, trim_whitespace=False
+    )
+    use = serializers.ChoiceField(
+        choices=list(USES), required=False, help_text="verify_token: what Meta repeats in its handshake."
+    )
     last4 = serializers.CharField(read_only=True, help_text="The end of a long secret, to tell it from others.")
     starts_at = serializers.DateTimeField(required=False, allow_null=True)
     expires_at = serializers.DateTimeField(required=False, allow_null=True)
@@ -146,6 +158,10 @@ class SourceRetentionSerializer(StrictSerializer):
     payload_days = StrictIntegerField(required=False)
 
 
+def _texts(length: int, help_text: str) -> serializers.ListField:
+    return serializers.ListField(child=StrictCharField(max_length=length), required=False, help_text=help_text)
+
+
 class SourceSerializer(StrictModelSerializer):
     """A sender. `secrets` takes the values and never shows them; a list replaces the one before."""
 
@@ -156,6 +172,9 @@ class SourceSerializer(StrictModelSerializer):
     allowed_methods = serializers.ListField(child=StrictCharField(max_length=16), required=False, allow_empty=False)
     response = SourceResponseSerializer(required=False, help_text="Empty: the standard answer.")
     retention = SourceRetentionSerializer(required=False, help_text="Empty: the defaults.")
+    allowed_addresses = _texts(64, "Addresses and networks that may send; empty: all.")
+    event_type_from = _texts(200, "Where the event type stands, such as body:event.type; empty: by the scheme.")
+    delivery_id_from = _texts(200, "Where the sender's own id stands; empty: by the scheme.")
     is_open = serializers.BooleanField(read_only=True, help_text="Anybody may send: no scheme checks who it is.")
 
     class Meta:
@@ -174,6 +193,9 @@ class SourceSerializer(StrictModelSerializer):
             "allowed_methods",
             "response",
             "retention",
+            "allowed_addresses",
+            "event_type_from",
+            "delivery_id_from",
             "is_open",
             "open_confirmed",
             "created_at",

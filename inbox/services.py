@@ -1,129 +1,27 @@
-"""Every write of the inbox: receiving, changing and removing webhooks, and the sources they come from."""
+"""Every write of the inbox but receiving: changing and removing webhooks, and the sources they come from."""
 
 from __future__ import annotations
 
-import hashlib
+import secrets as random
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, TypedDict
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
-from django.db import IntegrityError, connection, transaction
-from django.db.models import F
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from automation_lab.core.crypto import encrypt
 from automation_lab.core.exceptions import Conflict, Invalid
-from automation_lab.core.safe_json import parse_webhook_body
-from inbox import presets, sources
-from inbox.incoming import IncomingRequest, clean_text, limit_headers
+from inbox import sources
 from inbox.models import Source, Webhook
-from inbox.secrets import secret_binding
-from inbox.signals import webhook_received
-from inbox.verification import verify
+from inbox.secrets import SIGNATURE, USES, VERIFY_TOKEN, secret_binding, signing_secrets
+from inbox.verification.configuration import secret_fault
 
-MAX_NAME_CHARACTERS = 255
 MAX_SECRETS = 10
 MAX_SECRET_CHARACTERS = 4096
 SHOWN_FROM_CHARACTERS = 12  # of a shorter secret, the last four characters would give away too much
-
-# --- receiving --------------------------------------------------------------------------------------------------------
-
-_DATABASE_GIVES = ("id", "received_at")
-_FIELDS = [field for field in Webhook._meta.concrete_fields if field.name not in _DATABASE_GIVES]
-_INSERT = f"""
-    INSERT INTO {Webhook._meta.db_table} ({", ".join(str(field.column) for field in _FIELDS)})
-    VALUES ({", ".join("%s" for _ in _FIELDS)})
-    ON CONFLICT DO NOTHING
-    RETURNING id, received_at
-"""  # noqa: S608 - the names of our own model
-
-
-def receive_webhook(*, request: IncomingRequest, source: Source) -> Webhook:
-    """Store `request` and let the other apps react to it, all or nothing.
-
-    A delivery id that `source` has sent before makes a duplicate, linked to the first, which starts nothing; so does a
-    request whose sender is not accepted, kept as `rejected`.
-    """
-    webhook = _build_webhook(request, source)
-    with transaction.atomic():
-        while not _insert(webhook):
-            _link_to_first(webhook)
-        if webhook.status == Webhook.Status.RECEIVED and not webhook.is_duplicate:
-            webhook_received.send(sender=Webhook, webhook=webhook)
-    return webhook
-
-
-def _build_webhook(request: IncomingRequest, source: Source) -> Webhook:
-    verification = verify(source, request)
-    parsed = parse_webhook_body(request.raw_body, request.content_type)
-    flags = {*request.flags, *parsed.flags}
-    delivery_id = _delivery_id(presets.find_delivery_id(request, parsed.value, source.scheme), flags)
-    if request.chunked and not isinstance(parsed.value, dict | list):
-        # Half an object never parses; of anything else, the sender may have to send the whole under the same id.
-        flags.add("maybe_incomplete")
-        delivery_id = ""
-    return Webhook(
-        source=source.name,
-        event_type=_event_type(presets.find_event_type(request, parsed.value, source.scheme), flags),
-        status=Webhook.Status.RECEIVED if verification.accepted else Webhook.Status.REJECTED,
-        method=request.method,
-        path=request.path,
-        query_params=request.query_params,
-        headers=limit_headers(request.headers, flags),
-        body=parsed.value,
-        raw_body=request.raw_body,
-        content_type=_cut(request.content_type, "content_type_cut", flags),
-        size_bytes=len(request.raw_body),
-        sha256=hashlib.sha256(request.raw_body).hexdigest(),
-        remote_addr=request.remote_addr,
-        delivery_id=delivery_id,
-        verification=verification,
-        flags=sorted(flags),
-        correlation_id=request.correlation_id,
-    )
-
-
-def _event_type(text: str, flags: set[str]) -> str:
-    return _cut(clean_text(text, flags), "event_type_cut", flags)
-
-
-def _delivery_id(text: str, flags: set[str]) -> str:
-    """Ids that do not fit are replaced by their hash: cutting could make two of them equal."""
-    if len(text) > MAX_NAME_CHARACTERS:
-        flags.add("delivery_id_hashed")
-        return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-    return clean_text(text, flags)
-
-
-def _cut(text: str, flag: str, flags: set[str]) -> str:
-    if len(text) > MAX_NAME_CHARACTERS:
-        flags.add(flag)
-    return text[:MAX_NAME_CHARACTERS]
-
-
-def _insert(webhook: Webhook) -> bool:
-    """Insert `webhook` unless its delivery id is taken; of two that race for one id, the later waits for the first."""
-    values = [field.get_db_prep_save(field.pre_save(webhook, add=True), connection) for field in _FIELDS]
-    with connection.cursor() as cursor:
-        cursor.execute(_INSERT, values)
-        row = cursor.fetchone()
-    if row is None:
-        return False
-    webhook.pk, webhook.received_at = row
-    webhook._state.adding = False
-    return True
-
-
-def _link_to_first(webhook: Webhook) -> None:
-    """Make `webhook` a duplicate of the one that holds its delivery id, unless that one is deleted at this moment."""
-    holders = Webhook.objects.holding(source=webhook.source, delivery_id=webhook.delivery_id)
-    first_id = holders.values_list("pk", flat=True).first()
-    # The update also keeps the first where it is until this transaction ends.
-    again = {"duplicate_count": F("duplicate_count") + 1, "updated_at": timezone.now()}
-    if first_id is not None and holders.filter(pk=first_id).update(**again):
-        webhook.is_duplicate, webhook.duplicate_of_id = True, first_id
-
+WITH_VERIFY_TOKEN = ("meta",)
 
 # --- webhooks ---------------------------------------------------------------------------------------------------------
 
@@ -184,7 +82,11 @@ def settle_webhook(*, webhook_id: int, running: int, bad: int, total: int, error
 
 
 class SecretInput(TypedDict, total=False):
+    """A new secret has a `value`; with the `id` of one that the source has, that one is kept, with other dates."""
+
+    id: str
     value: str
+    use: str
     starts_at: datetime | None
     expires_at: datetime | None
 
@@ -193,8 +95,7 @@ class SecretInput(TypedDict, total=False):
 def create_source(*, name: str, secrets: Sequence[SecretInput] = (), **fields: Any) -> Source:
     """A new sender. Raises Invalid with every fault, Conflict if the name was taken a moment ago."""
     source = Source(name=name, **fields)
-    _check(source)
-    source.secrets = _encrypt_secrets(source, secrets)
+    _take_secrets(source, secrets)
     try:
         with transaction.atomic():
             source.save(force_insert=True)
@@ -209,11 +110,10 @@ def update_source(*, source: Source, secrets: Sequence[SecretInput] | None = Non
     """Change what is given; `secrets` replaces all of them. The name stays: addresses and webhooks hold it."""
     for name, value in changes.items():
         setattr(source, name, value)
-    _check(source)
+    _take_secrets(source, secrets)
     if secrets is not None:
-        source.secrets = _encrypt_secrets(source, secrets)
         changes["secrets"] = source.secrets
-    source.save(update_fields=[*changes, "updated_at"])
+    source.save(update_fields=[*changes, "open_confirmed", "updated_at"])
     _forget_after_commit(source)
     return source
 
@@ -228,6 +128,17 @@ def delete_source(*, source: Source) -> None:
 def _forget_after_commit(source: Source) -> None:
     name = source.name
     transaction.on_commit(lambda: sources.forget(name))
+
+
+def _take_secrets(source: Source, secrets: Sequence[SecretInput] | None) -> None:
+    """Check `source` and put the secrets into it; raises Invalid. A source that is opened anew is confirmed anew."""
+    _check(source)
+    if secrets is not None:
+        source.secrets = _encrypt_secrets(source, secrets)
+    for secret in signing_secrets(source):
+        if fault := secret_fault(source.scheme, source.scheme_settings, secret.value):
+            raise Invalid(fault, field="secrets", code="unusable_secret")
+    source.open_confirmed = source.open_confirmed and source.is_open
 
 
 def _check(source: Source) -> None:
@@ -249,18 +160,40 @@ def _check(source: Source) -> None:
 def _encrypt_secrets(source: Source, secrets: Sequence[SecretInput]) -> list[dict[str, Any]]:
     if len(secrets) > MAX_SECRETS:
         raise Invalid(f"A source has at most {MAX_SECRETS} secrets.", field="secrets")
-    return [_encrypt_secret(source, secret) for secret in secrets]
+    present = {secret.get("id"): secret for secret in source.secrets}
+    return [_encrypt_secret(source, secret, present) for secret in secrets]
 
 
-def _encrypt_secret(source: Source, secret: SecretInput) -> dict[str, Any]:
-    value, starts_at, expires_at = secret["value"], secret.get("starts_at"), secret.get("expires_at")
-    if not value or len(value) > MAX_SECRET_CHARACTERS:
-        raise Invalid(f"A secret has 1 to {MAX_SECRET_CHARACTERS} characters.", field="secrets")
+def _encrypt_secret(source: Source, secret: SecretInput, present: dict[Any, dict[str, Any]]) -> dict[str, Any]:
+    starts_at, expires_at = secret.get("starts_at"), secret.get("expires_at")
     if starts_at and expires_at and expires_at <= starts_at:
         raise Invalid("A secret expires after it starts.", field="secrets")
+    dates = {"starts_at": starts_at and starts_at.isoformat(), "expires_at": expires_at and expires_at.isoformat()}
+    if secret.get("id"):
+        return {**_present_secret(secret, present), **dates}
+    return {"id": random.token_hex(4), **_sealed(source, secret), **dates}
+
+
+def _present_secret(secret: SecretInput, present: dict[Any, dict[str, Any]]) -> dict[str, Any]:
+    if "value" in secret:
+        raise Invalid("Give a secret either its id, to keep it, or a new value.", field="secrets")
+    try:
+        return present[secret["id"]]
+    except KeyError:
+        raise Invalid("The source has no secret of this id.", field="secrets", code="unknown_secret") from None
+
+
+def _sealed(source: Source, secret: SecretInput) -> dict[str, Any]:
+    value, use = secret.get("value", ""), secret.get("use", SIGNATURE)
+    if not value or len(value) > MAX_SECRET_CHARACTERS:
+        raise Invalid(f"A secret has 1 to {MAX_SECRET_CHARACTERS} characters.", field="secrets")
+    if use not in USES or (use == VERIFY_TOKEN and source.scheme not in WITH_VERIFY_TOKEN):
+        raise Invalid(
+            f"The use is {SIGNATURE}, or {VERIFY_TOKEN} with the scheme {' or '.join(WITH_VERIFY_TOKEN)}.",
+            field="secrets",
+        )
     return {
+        "use": use,
         "ciphertext": encrypt(value, bind=secret_binding(source.name)),
-        "starts_at": starts_at and starts_at.isoformat(),
-        "expires_at": expires_at and expires_at.isoformat(),
         "last4": value[-4:] if len(value) >= SHOWN_FROM_CHARACTERS else "",
     }

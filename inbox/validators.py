@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from ipaddress import ip_network
 from typing import Any
 
 from django.core.exceptions import ValidationError
 
 from inbox.presets import PRESETS
+from inbox.verification.configuration import settings_faults
 
 MAX_RESPONSE_CHARACTERS = 10_000
 PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
@@ -16,6 +18,10 @@ PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 RESPONSE_HEADERS = ("cache-control", "content-language", "content-type", "retry-after")
 RESPONSE_TYPES = ("application/json", "text/plain")
 
+MAX_NETWORKS = 200
+MAX_PLACES = 10
+
+_PLACE = re.compile(r"(?:header|body|form|query):[^\s+:\x00]{1,100}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _RESERVED_NAMES = ("export",)
 _RATE = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour|day)")
@@ -43,6 +49,11 @@ def validate_scheme(value: str) -> None:
         raise ValidationError(f"Unknown scheme. Known are {', '.join(PRESETS)}.", code="unknown_scheme")
 
 
+def validate_scheme_settings(scheme: str, options: dict[str, Any]) -> None:
+    if scheme in PRESETS and (faults := settings_faults(scheme, options)):
+        raise ValidationError({"scheme_settings": ValidationError(" ".join(faults), code="invalid_settings")})
+
+
 def parse_rate(text: str) -> tuple[int, int] | None:
     """`600/minute` as (600, 60 seconds); None for `0`, which means no limit. Raises ValueError."""
     if text == "0":
@@ -68,6 +79,29 @@ def validate_methods(value: list[str]) -> None:
 def validate_object(value: Any) -> None:
     if not isinstance(value, dict):
         raise ValidationError("This is an object, such as {}.", code="not_an_object")
+
+
+def validate_networks(value: list[str]) -> None:
+    if len(value) > MAX_NETWORKS:
+        raise ValidationError(f"At most {MAX_NETWORKS} networks.", code="too_many")
+    for text in value:
+        try:
+            ip_network(text, strict=False)
+        except ValueError as exc:
+            raise ValidationError(
+                "Write addresses or networks, such as 192.0.2.7, 203.0.113.0/24 or 2001:db8::/32.",
+                code="invalid_network",
+            ) from exc
+
+
+def validate_places(value: list[str]) -> None:
+    if len(value) > MAX_PLACES:
+        raise ValidationError(f"At most {MAX_PLACES} places.", code="too_many")
+    if not all(_PLACE.fullmatch(part) for place in value for part in place.split("+")):
+        raise ValidationError(
+            "A place is header:NAME, body:dotted.path, form:FIELD or query:NAME; joined with +, several make one value.",
+            code="invalid_place",
+        )
 
 
 def validate_dedupe(value: Any) -> None:

@@ -14,9 +14,9 @@ from django.views.decorators.csrf import csrf_exempt
 from automation_lab.core import problems
 from automation_lab.core.exceptions import AutomationLabError, Invalid
 from automation_lab.core.request_body import read_body
-from inbox import services
 from inbox.incoming import read_request
 from inbox.models import Source, Webhook
+from inbox.receiving import receive_webhook
 from inbox.sources import find_source
 from inbox.validators import is_source_name
 
@@ -49,7 +49,7 @@ def _receive(request: HttpRequest, name: str) -> HttpResponse:
         raise Invalid(
             "The chunked body is empty or broken; an empty one has Content-Length: 0.", code="incomplete_body"
         )
-    webhook = services.receive_webhook(request=received, source=source)
+    webhook = receive_webhook(request=received, source=source)
     if webhook.status == Webhook.Status.REJECTED:
         return _problem(request, 401, "not_accepted", "The signature is not accepted.")
     return _accept(webhook, source)

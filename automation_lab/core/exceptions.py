@@ -42,6 +42,12 @@ class Conflict(AutomationLabError):
     code = "conflict"
 
 
+class Unavailable(AutomationLabError):
+    """Something outside that is needed does not answer at the moment; the same request may succeed later."""
+
+    code = "unavailable"
+
+
 class Refused(AutomationLabError):
     """Not allowed by a rule of this installation, whoever asks."""
 

@@ -6,14 +6,16 @@ from urllib.parse import urlencode
 import pytest
 
 from inbox.incoming import IncomingRequest
+from inbox.models import Source
 from inbox.presets import PRESETS, find_delivery_id, find_event_type
 from inbox.tests.factories import incoming
 
 FORM = [["Content-Type", "application/x-www-form-urlencoded"]]
 
 
-def found(scheme, request, body=None):
-    return find_event_type(request, body, scheme), find_delivery_id(request, body, scheme)
+def found(scheme, request):
+    source = Source(name="source", scheme=scheme)
+    return find_event_type(request, source), find_delivery_id(request, source)
 
 
 def form(**fields):
@@ -59,7 +61,7 @@ def form(**fields):
 def test_each_provider_puts_event_type_and_delivery_id_in_its_own_place(scheme, headers, body, event_type, delivery_id):
     request = incoming(json.dumps(body).encode(), headers=list(headers.items()))
 
-    assert found(scheme, request, body) == (event_type, delivery_id)
+    assert found(scheme, request) == (event_type, delivery_id)
 
 
 def test_a_form_is_read_for_the_providers_that_send_one():
@@ -76,4 +78,15 @@ def test_a_form_of_too_many_fields_names_nothing():
 @pytest.mark.parametrize("scheme", PRESETS)
 @pytest.mark.parametrize("body", [None, [], {}, [[]], "x", 1, {"event": [{}]}, [None], {"entry": {"0": {}}}])
 def test_no_body_breaks_a_preset(scheme, body):
-    assert all(isinstance(value, str) for value in found(scheme, incoming(), body))
+    assert all(isinstance(value, str) for value in found(scheme, incoming(json.dumps(body).encode())))
+
+
+def test_a_source_can_name_its_own_places():
+    source = Source(
+        name="shop", event_type_from=["query:kind", "body:kind"], delivery_id_from=["body:order.id+header:X-Try"]
+    )
+    body = {"kind": "paid", "order": {"id": 7}, "type": "other"}
+    request = incoming(json.dumps(body).encode(), headers=[("X-Try", "2"), ("Idempotency-Key", "k")])
+
+    assert (find_event_type(request, source), find_delivery_id(request, source)) == ("paid", "7:2")
+    assert find_delivery_id(incoming(headers=[("Idempotency-Key", "k")]), source) == ""

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import threading
 from datetime import timedelta
 
@@ -12,195 +11,8 @@ from automation_lab.core.crypto import decrypt
 from automation_lab.core.exceptions import Conflict, Invalid
 from inbox import services, sources
 from inbox.models import Source, Webhook
-from inbox.secrets import live_values
-from inbox.signals import webhook_received
-from inbox.tests.factories import SourceFactory, WebhookFactory, incoming
-
-GITHUB = Source(name="github")
-
-
-def push(delivery_id: str, **values):
-    return incoming(headers=[("X-Github-Event", "push"), ("X-Github-Delivery", delivery_id)], **values)
-
-
-# --- receiving --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.django_db
-def test_what_is_stored_comes_back_as_it_was_received():
-    raw = b'{"ref": "refs/heads/main",  "n": 1}'
-    request = incoming(
-        raw,
-        headers=[("X-Github-Event", "push")],
-        query_params=[["a", "1"], ["a", "2"]],
-        remote_addr="2001:db8::1",
-        correlation_id="c-1",
-        flags=("query_truncated",),
-    )
-
-    stored = Webhook.objects.get(pk=services.receive_webhook(request=request, source=GITHUB).pk)
-
-    assert bytes(stored.raw_body) == raw
-    assert stored.body == {"ref": "refs/heads/main", "n": 1}
-    assert stored.headers == [["Content-Type", "application/json"], ["X-Github-Event", "push"]]
-    assert stored.query_params == [["a", "1"], ["a", "2"]]
-    assert (stored.event_type, stored.status, stored.verification) == ("push", "received", "not_configured")
-    assert (stored.size_bytes, stored.sha256) == (len(raw), hashlib.sha256(raw).hexdigest())
-    assert (stored.remote_addr, stored.correlation_id) == ("2001:db8::1", "c-1")
-    assert stored.flags == ["query_truncated"]
-    assert abs(stored.received_at - timezone.now()) < timedelta(minutes=1)
-
-
-@pytest.mark.django_db
-def test_the_row_in_memory_equals_the_stored_one():
-    webhook = services.receive_webhook(request=push("d-1"), source=GITHUB)
-
-    stored = Webhook.objects.get(pk=webhook.pk)
-
-    for field in Webhook._meta.concrete_fields:
-        assert getattr(webhook, field.attname) == getattr(stored, field.attname), field.name
-
-
-@pytest.mark.django_db
-def test_a_first_delivery_is_announced_inside_its_transaction(announced):
-    webhook = services.receive_webhook(request=push("d-1"), source=GITHUB)
-
-    assert announced == [webhook]
-
-
-@pytest.mark.django_db
-def test_a_repeated_delivery_is_linked_and_announced_no_second_time(announced):
-    first = services.receive_webhook(request=push("d-1"), source=GITHUB)
-    again = services.receive_webhook(request=push("d-1"), source=GITHUB)
-
-    assert again.is_duplicate
-    assert again.duplicate_of == first
-    assert Webhook.objects.get(pk=first.pk).duplicate_count == 1
-    assert announced == [first]
-
-
-@pytest.mark.django_db
-def test_the_same_delivery_id_of_another_source_is_no_repetition(announced):
-    services.receive_webhook(request=push("d-1"), source=GITHUB)
-    other = services.receive_webhook(request=push("d-1"), source=Source(name="mirror"))
-
-    assert not other.is_duplicate
-    assert len(announced) == 2
-
-
-@pytest.mark.django_db
-def test_requests_without_a_delivery_id_are_never_repetitions():
-    services.receive_webhook(request=incoming(), source=GITHUB)
-    again = services.receive_webhook(request=incoming(), source=GITHUB)
-
-    assert not again.is_duplicate
-
-
-@pytest.mark.django_db
-def test_a_delivery_whose_first_was_deleted_is_a_first_again(announced):
-    services.delete_webhook(webhook=services.receive_webhook(request=push("d-1"), source=GITHUB))
-    again = services.receive_webhook(request=push("d-1"), source=GITHUB)
-
-    assert not again.is_duplicate
-    assert announced[-1] == again
-
-
-@pytest.mark.django_db
-def test_a_scheme_that_cannot_be_checked_lets_nothing_in_and_claims_no_id(announced):
-    rejected = services.receive_webhook(request=push("d-1"), source=Source(name="github", scheme="stripe"))
-    accepted = services.receive_webhook(request=push("d-1"), source=GITHUB)
-
-    assert (rejected.status, rejected.verification) == ("rejected", "unsupported")
-    assert not accepted.is_duplicate
-    assert announced == [accepted]
-
-
-@pytest.mark.django_db
-def test_a_reaction_that_fails_takes_the_webhook_with_it():
-    def fail(**kwargs):
-        raise Conflict("no")
-
-    webhook_received.connect(fail)
-    try:
-        with pytest.raises(Conflict):
-            services.receive_webhook(request=push("d-1"), source=GITHUB)
-    finally:
-        webhook_received.disconnect(fail)
-
-    assert not Webhook.objects.exists()
-
-
-@pytest.mark.django_db
-def test_a_long_delivery_id_is_hashed_so_that_two_never_become_one():
-    webhook = services.receive_webhook(request=push("x" * 300 + "1"), source=GITHUB)
-    other = services.receive_webhook(request=push("x" * 300 + "2"), source=GITHUB)
-
-    assert webhook.delivery_id == "sha256:" + hashlib.sha256(b"x" * 300 + b"1").hexdigest()
-    assert "delivery_id_hashed" in webhook.flags
-    assert not other.is_duplicate
-
-
-@pytest.mark.django_db
-def test_a_long_event_type_and_content_type_are_cut():
-    request = incoming(b"x", headers=[], query_params=[["event_type", "e" * 300]])
-    request.headers[0][1] = "text/plain; x=" + "y" * 300
-
-    webhook = services.receive_webhook(request=request, source=GITHUB)
-
-    assert webhook.event_type == "e" * 255
-    assert len(webhook.content_type) == 255
-    assert {"event_type_cut", "content_type_cut"} <= set(webhook.flags)
-
-
-@pytest.mark.django_db
-def test_headers_beyond_the_limit_are_left_out_but_still_read():
-    headers = [(f"X-Filler-{number}", "v") for number in range(200)]
-    webhook = services.receive_webhook(request=incoming(headers=[*headers, ("X-Github-Event", "push")]), source=GITHUB)
-
-    assert len(webhook.headers) == 100
-    assert "headers_truncated" in webhook.flags
-    assert webhook.event_type == "push"
-
-
-@pytest.mark.django_db
-def test_receiving_takes_one_statement_beside_the_transaction(django_assert_num_queries, monkeypatch):
-    monkeypatch.setattr(webhook_received, "receivers", [])
-
-    with django_assert_num_queries(3):  # SAVEPOINT, as the test has the transaction already; INSERT; RELEASE
-        services.receive_webhook(request=push("d-1"), source=GITHUB)
-
-
-@pytest.mark.django_db(transaction=True)
-def test_of_many_at_once_with_one_delivery_id_one_is_first(announced):
-    barrier = threading.Barrier(4)
-    results = []
-
-    def receive():
-        barrier.wait()
-        results.extend(services.receive_webhook(request=push(f"d-{number}"), source=GITHUB) for number in range(5))
-        connection.close()
-
-    threads = [threading.Thread(target=receive) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert len(results) == 20
-    assert sum(not webhook.is_duplicate for webhook in results) == 5
-    assert len(announced) == 5
-    assert [first.duplicate_count for first in Webhook.objects.filter(is_duplicate=False)] == [3] * 5
-
-
-@pytest.mark.django_db
-def test_a_chunked_body_that_may_have_broken_off_claims_no_delivery_id():
-    headers = [("X-Github-Delivery", "d-1"), ("Transfer-Encoding", "chunked")]
-    services.receive_webhook(request=incoming(b'{"a": ', headers=headers), source=GITHUB)
-
-    whole = services.receive_webhook(request=incoming(b'{"a": 1}', headers=headers), source=GITHUB)
-
-    assert (whole.delivery_id, whole.is_duplicate) == ("d-1", False)
-
+from inbox.secrets import live_values, signing_secrets, verify_tokens
+from inbox.tests.factories import SourceFactory, WebhookFactory
 
 # --- changing ---------------------------------------------------------------------------------------------------------
 
@@ -363,6 +175,11 @@ def test_a_change_without_secrets_keeps_them():
         ("response", []),
         ("retention", {"days": 0}),
         ("retention", {"weeks": 1}),
+        ("allowed_addresses", ["localhost"]),
+        ("allowed_addresses", ["10.0.0.0/8"] * 201),
+        ("event_type_from", ["type"]),
+        ("event_type_from", ["header:X+body"]),
+        ("delivery_id_from", ["body:id"] * 11),
     ],
 )
 def test_a_faulty_source_is_refused_by_field(field, value):
@@ -403,6 +220,90 @@ def test_faulty_secrets_are_refused_without_showing_them(secrets):
         services.create_source(name="github", secrets=secrets)
 
     assert caught.value.field == "secrets"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("scheme", "settings"),
+    [
+        ("none", {"header": "X-Token"}),
+        ("github", {"tolerance_seconds": 60}),
+        ("stripe", {"tolerance_seconds": 0}),
+        ("stripe", {"tolerance_seconds": 604_801}),
+        ("stripe", {"tolerance_seconds": True}),
+        ("token", {"header": "X Token"}),
+        ("token", {"header": ""}),
+        ("hmac", {"algorithm": "md5"}),
+        ("hmac", {"content": "{timestamp}", "timestamp_header": "X-Time"}),
+        ("hmac", {"content": "{timestamp}.{body}"}),
+        ("hmac", {"content": "{body}", "timestamp_header": "X-Time"}),
+        ("hmac", {"content": "{cookie}{body}"}),
+        ("hubspot", {"accept": []}),
+        ("hubspot", {"accept": ["v4"]}),
+        ("square", {"url": "ftp://shop.example"}),
+        ("sns", {}),
+        ("sns", {"topics": ["orders"]}),
+    ],
+)
+def test_settings_that_a_scheme_does_not_have_are_refused(scheme, settings):
+    with pytest.raises(Invalid) as caught:
+        services.create_source(name="shop", scheme=scheme, scheme_settings=settings)
+
+    assert [error["field"] for error in caught.value.errors] == ["scheme_settings"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("scheme", "value"),
+    [
+        ("standard_webhooks", "whsec_"),
+        ("standard_webhooks", "whsec_c2hvcnQ="),
+        ("standard_webhooks", "whpk_c2hvcnQ="),
+        ("onfleet", "0g"),
+        ("adyen", "not hexadecimal"),
+        ("discord", "00"),
+        ("sendgrid", "MFkw"),
+        ("basic", "password"),
+        ("basic", ":password"),
+        ("sns", "secret"),
+    ],
+)
+def test_a_secret_that_a_scheme_cannot_use_is_refused_and_not_shown(scheme, value):
+    settings = {"topics": ["arn:aws:sns:eu-west-1:123456789012:orders"]} if scheme == "sns" else {}
+
+    with pytest.raises(Invalid) as caught:
+        services.create_source(name="shop", scheme=scheme, scheme_settings=settings, secrets=[{"value": value}])
+
+    assert (caught.value.field, caught.value.code) == ("secrets", "unusable_secret")
+    assert value not in caught.value.message.split()
+
+
+@pytest.mark.django_db
+def test_another_scheme_needs_secrets_that_it_can_use():
+    source = services.create_source(name="shop", scheme="github", secrets=[{"value": "not hexadecimal"}])
+
+    with pytest.raises(Invalid):
+        services.update_source(source=source, scheme="onfleet")
+
+
+@pytest.mark.django_db
+def test_a_verify_token_belongs_to_meta_and_signs_nothing():
+    with pytest.raises(Invalid):
+        services.create_source(name="shop", scheme="github", secrets=[{"value": "x", "use": "verify_token"}])
+    source = services.create_source(name="meta", scheme="meta", secrets=[{"value": "token", "use": "verify_token"}])
+
+    assert signing_secrets(source) == ()
+    assert [secret.value for secret in verify_tokens(source)] == ["token"]
+
+
+@pytest.mark.django_db
+def test_a_source_that_is_opened_again_has_to_be_confirmed_again():
+    source = services.create_source(name="shop", open_confirmed=True)
+
+    services.update_source(source=source, scheme="github")
+    services.update_source(source=source, scheme="none")
+
+    assert not Source.objects.get().open_confirmed
 
 
 @pytest.mark.django_db

@@ -9,6 +9,7 @@ from django.utils import timezone
 from automation_lab import tokens
 from inbox import services
 from inbox.models import Source, Webhook
+from inbox.secrets import signing_secrets
 from inbox.tests.factories import SourceFactory, WebhookFactory
 
 pytestmark = pytest.mark.django_db
@@ -272,7 +273,9 @@ def test_the_example_of_the_documentation_makes_a_source(api):
         "600/minute",
         False,
     )
-    assert data["secrets"] == [{"last4": "body", "starts_at": None, "expires_at": None}]
+    [secret] = data["secrets"]
+    assert secret.pop("id") == Source.objects.get().secrets[0]["id"]
+    assert secret == {"use": "signature", "last4": "body", "starts_at": None, "expires_at": None}
     assert "Secret" not in response.content.decode()
 
 
@@ -294,6 +297,20 @@ def test_a_patch_changes_what_it_names(api):
     source = Source.objects.get()
     assert (source.enabled, source.response, source.description) == (False, {"status": 202}, "Ours.")
     assert len(source.secrets) == 1
+
+
+def test_a_secret_is_kept_by_its_id_while_a_new_one_comes(api):
+    services.create_source(name="github", scheme="github", secrets=[{"value": "the-old-secret"}])
+    [old] = api.get(f"{SOURCES}/github").json()["secrets"]
+
+    kept = {"id": old["id"], "expires_at": "2030-01-01T00:00:00Z"}
+    response = api.patch(f"{SOURCES}/github", {"secrets": [{"value": "the-new-secret"}, kept]})
+
+    assert response.status_code == 200
+    new, old_again = response.json()["secrets"]
+    assert (old_again["id"], old_again["last4"], old_again["expires_at"][:10]) == (old["id"], "cret", "2030-01-01")
+    assert new["id"] != old["id"]
+    assert [secret.value for secret in signing_secrets(Source.objects.get())] == ["the-new-secret", "the-old-secret"]
 
 
 def test_a_put_replaces_everything_but_the_secrets(api):
@@ -319,6 +336,12 @@ def test_a_put_replaces_everything_but_the_secrets(api):
         ({"name": "github", "secrets": "x"}, "secrets"),
         ({"name": "github", "secrets": [{"value": ""}]}, "secrets[0].value"),
         ({"name": "github", "secrets": [{"value": "x", "last4": "x"}]}, "secrets[0].last4"),
+        ({"name": "github", "secrets": [{"value": "x", "use": "other"}]}, "secrets[0].use"),
+        ({"name": "github", "secrets": [{"id": "nothing"}]}, "secrets"),
+        ({"name": "github", "scheme": "onfleet", "secrets": [{"value": "not hexadecimal"}]}, "secrets"),
+        ({"name": "github", "scheme_settings": {"header": "X"}}, "scheme_settings"),
+        ({"name": "github", "allowed_addresses": ["10.0.0.0/33"]}, "allowed_addresses"),
+        ({"name": "github", "delivery_id_from": ["cookie:id"]}, "delivery_id_from"),
         ({"name": "github", "scheme_settings": []}, "scheme_settings"),
         ({"name": "github", "allowed_methods": []}, "allowed_methods"),
         ({"name": "github", "response": {"headers": {"Location": "/"}}}, "response"),

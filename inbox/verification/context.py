@@ -1,0 +1,57 @@
+"""What a check is given: the request, the secrets that are valid now, the clock, and the address that was called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+from django.conf import settings
+
+from inbox.incoming import IncomingRequest
+
+PATH_SAFE = "/~:@!$&'()*+,;=-._%"
+
+
+@dataclass(frozen=True)
+class Secret:
+    """One secret of a source, decrypted. `value` is a public key where the scheme is asymmetric."""
+
+    id: str
+    value: str = field(repr=False)
+    starts_at: datetime | None = None
+    expires_at: datetime | None = None
+
+    def is_valid_at(self, now: datetime) -> bool:
+        return (not self.starts_at or self.starts_at <= now) and (not self.expires_at or now < self.expires_at)
+
+
+@dataclass(frozen=True)
+class Context:
+    """`url` is empty when this installation does not know its own address; `options` are the source's scheme settings."""
+
+    request: IncomingRequest
+    secrets: tuple[Secret, ...]
+    now: datetime
+    url: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def tolerance(self, default: int) -> int:
+        given = self.options.get("tolerance_seconds")
+        return given if isinstance(given, int) else default
+
+
+def public_url(request: IncomingRequest, options: dict[str, Any]) -> str:
+    """The address that the sender called: never taken from the request's own Host header, which anybody may set."""
+    if configured := options.get("url"):
+        return str(configured)
+    if not settings.PUBLIC_URL:
+        return ""
+    query = f"?{request.query_string}" if request.query_string else ""
+    return f"{settings.PUBLIC_URL}{quote(request.path, safe=PATH_SAFE)}{query}"
+
+
+def usable(secrets: Iterable[Secret], now: datetime) -> tuple[Secret, ...]:
+    return tuple(secret for secret in secrets if secret.is_valid_at(now))
