@@ -125,10 +125,10 @@ def _rows(task: ScheduledTask, plan: slots.SlotPlan, *, now: datetime) -> list[T
 
 
 def build_run(
-    task: ScheduledTask, *, trigger: str, scheduled_for: datetime | None = None, now: datetime
+    task: ScheduledTask, *, trigger: str, scheduled_for: datetime | None = None, now: datetime, alone: bool = False
 ) -> TaskExecution:
-    """A pending run of `task`, not written yet."""
-    keys, limits = concurrency.limits(task)
+    """A pending run of `task`, not written yet. `alone`: not beside other such runs of it."""
+    keys, limits = concurrency.limits(task, alone=alone)
     expires_at = None
     if scheduled_for is not None and task.misfire == ScheduledTask.Misfire.SKIP:
         expires_at = max(scheduled_for, now) + timedelta(seconds=max(1, task.grace_seconds))

@@ -52,18 +52,25 @@ def enqueue_many(executions: Sequence[E], *, due_at: datetime) -> list[E]:
         return []
     for execution in executions:
         execution.due_at = due_at
+    created = type(executions[0])._default_manager.bulk_create(executions)
+    send_jobs(created)
+    return created
+
+
+def send_jobs(executions: Sequence[Execution]) -> None:
+    """`send_job` for executions of one kind that are due now, in two statements."""
+    if not executions:
+        return
     model = type(executions[0])
-    created = model._default_manager.bulk_create(executions)
     # One priority for the batch: what is due together is deferred together.
-    job = run_job(priority=max(row.priority for row in created))
-    job_ids = job.batch_defer(*({"kind": kind_of(model), "execution_id": row.pk} for row in created))
+    job = run_job(priority=max(row.priority for row in executions))
+    job_ids = job.batch_defer(*({"kind": kind_of(model), "execution_id": row.pk} for row in executions))
     with connection.cursor() as cursor:
         cursor.execute(
             f"UPDATE {model._meta.db_table} e SET job_id = v.job_id "  # noqa: S608 - the name of our own table
             "FROM unnest(%s::bigint[], %s::bigint[]) AS v(id, job_id) WHERE e.id = v.id",
-            [[row.pk for row in created], job_ids],
+            [[row.pk for row in executions], job_ids],
         )
-    return created
 
 
 def claim(execution: Execution, *, worker: int, now: datetime, admitted: bool = False) -> int | None:
