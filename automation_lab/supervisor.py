@@ -29,6 +29,8 @@ LONGEST_DELAY_SECONDS = 30.0
 STABLE_SECONDS = 30.0
 """A process that lived so long starts anew without delay the next time."""
 STOP_MARGIN_SECONDS = 10
+READY_TEXT_VARIABLE = "LAB_READY_TEXT"
+"""What to print once the web server answers; not an argument, since it has many lines."""
 
 
 class Backoff:
@@ -232,7 +234,7 @@ def main() -> int:
             grace_seconds=options.grace,
             database=database,
             ready_port=(options.reach, options.port),
-            ready_text=options.ready_text,
+            ready_text=os.environ.pop(READY_TEXT_VARIABLE, ""),
         ).run()
     finally:
         if database:
@@ -256,7 +258,7 @@ def _children(options: argparse.Namespace) -> list[Child]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    for name in ("host", "reach", "log-format", "ready-text"):
+    for name in ("host", "reach", "log-format"):
         parser.add_argument(f"--{name}", required=True)
     for name in ("port", "live-port", "workers", "web-workers", "web-threads", "grace"):
         parser.add_argument(f"--{name}", type=int, required=True)

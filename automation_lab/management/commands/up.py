@@ -17,6 +17,7 @@ from django.db import OperationalError, connections
 from automation_lab import addresses, checks, first_start, servers
 from automation_lab.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from automation_lab.process import become
+from automation_lab.supervisor import READY_TEXT_VARIABLE
 
 
 class Command(BaseCommand):
@@ -43,11 +44,11 @@ class Command(BaseCommand):
         connections.close_all()
         ready_text = _ready_text(host, port, live_port, first=bool(prepared.username))
         use = server.descriptor if server else None
-        command = _supervisor_command(host, port, live_port, workers, ready_text, use)
+        command = _supervisor_command(host, port, live_port, workers, use)
         for descriptor in (lock, use):
             if descriptor is not None:
                 os.set_inheritable(descriptor, True)
-        become(command, {"LAB_LIVE_PORT": str(live_port)}, folder=servers.BASE_DIR)
+        become(command, {"LAB_LIVE_PORT": str(live_port), READY_TEXT_VARIABLE: ready_text}, folder=servers.BASE_DIR)
 
     def _start_database(self) -> EmbeddedPostgres | None:
         server = EmbeddedPostgres(settings.DATA_DIR) if settings.EMBEDDED_DATABASE else None
@@ -140,9 +141,7 @@ def _curl_lines(base: str) -> list[str]:
     return [f"curl -X POST {base}/v1/webhooks/inbox/hello -H 'Content-Type: application/json' -d {body}"]
 
 
-def _supervisor_command(
-    host: str, port: int, live_port: int, workers: int, ready_text: str, use: int | None
-) -> list[str]:
+def _supervisor_command(host: str, port: int, live_port: int, workers: int, use: int | None) -> list[str]:
     values = {
         "host": host,
         "reach": addresses.reachable(host),
@@ -154,7 +153,6 @@ def _supervisor_command(
         "grace": settings.TASKS_GRACE_SECONDS,
         "data-dir": settings.DATA_DIR,
         "log-format": settings.LOG_FORMAT,
-        "ready-text": ready_text,
     }
     arguments = [f"--{name}={value}" for name, value in values.items()]
     if use is not None:
