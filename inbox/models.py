@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
@@ -13,6 +14,7 @@ from automation_lab.core.execution.models import Execution, execution_constraint
 from automation_lab.core.models import TimeStampedModel
 from inbox import validators
 from inbox.querysets import SourceQuerySet, WebhookQuerySet
+from inbox.replay_models import ForwardAttempt, Replay, SavedView  # noqa: F401 - Django finds an app's models here
 
 MAX_BODY_BYTES_LIMIT = 25 * 1024 * 1024
 
@@ -180,9 +182,14 @@ class Webhook(TimeStampedModel):
             models.Index(fields=["-received_at", "-id"], name="webhook_inbox_received"),
             models.Index(fields=["source", "-id"], name="webhook_inbox_source"),
             models.Index(fields=["source", "event_type", "-id"], name="webhook_inbox_event_type"),
-            models.Index(
-                fields=["status", "-id"], condition=Q(status__in=["failed", "rejected"]), name="webhook_inbox_trouble"
-            ),
+            models.Index(fields=["event_type", "-id"], name="webhook_inbox_type"),
+            models.Index(fields=["status", "-id"], name="webhook_inbox_status"),
+            models.Index(fields=["verification", "-id"], name="webhook_inbox_verification"),
+            models.Index(fields=["method", "-id"], condition=~Q(method="POST"), name="webhook_inbox_method"),
+            models.Index(fields=["-id"], condition=Q(is_duplicate=True), name="webhook_inbox_repetitions"),
+            GinIndex(fields=["flags"], condition=~Q(flags=[]), name="webhook_inbox_flags"),
+            GinIndex(fields=["headers"], opclasses=["jsonb_path_ops"], name="webhook_inbox_headers"),
+            GinIndex(fields=["body"], opclasses=["jsonb_path_ops"], name="webhook_inbox_body"),
             models.Index(fields=["correlation_id"], condition=~Q(correlation_id=""), name="webhook_inbox_correlation"),
             models.Index(fields=["delivery_id"], condition=~Q(delivery_id=""), name="webhook_inbox_delivery"),
         ]
@@ -209,6 +216,9 @@ class Forward(Execution):
 
     status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
     webhook = models.ForeignKey(Webhook, on_delete=models.CASCADE, related_name="forwards")
+    replay = models.ForeignKey(
+        Replay, null=True, blank=True, on_delete=models.CASCADE, related_name="forwards", help_text="What ordered it."
+    )
     target = models.CharField(max_length=2048)
     mode = models.CharField(max_length=10, choices=Mode, default=Mode.ORIGINAL)
     trigger = models.CharField(max_length=20, default="manual")
@@ -219,7 +229,10 @@ class Forward(Execution):
     class Meta:
         db_table = "webhook_forwards"
         ordering = ["-id"]
-        constraints = execution_constraints("webhook_forwards")
+        constraints = [
+            *execution_constraints("webhook_forwards"),
+            models.UniqueConstraint(fields=["replay", "webhook"], name="webhook_forwards_replay_webhook"),
+        ]
         indexes = execution_indexes("webhook_forwards")
 
     def __str__(self) -> str:
