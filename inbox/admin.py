@@ -62,9 +62,9 @@ class VerificationFilter(DropdownFilter):
         return choices_of([str(value) for value in Verification.values])
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> QuerySet[Webhook]:
-        if not self.value():
+        if self.value() not in Verification.values:
             return queryset
-        if self.value() not in ("verified", "not_configured"):
+        if not Verification(self.value()).accepted:
             queryset = queryset.filter(status=Webhook.Status.REJECTED)  # what every refusal is: that has an index
         return queryset.filter(verification=self.value())
 

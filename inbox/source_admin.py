@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 from django import forms
 from django.contrib import admin
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.safestring import SafeString
-from django.utils.timesince import timesince
 from unfold.contrib.filters.admin import BooleanRadioFilter
 from unfold.decorators import display
-from unfold.widgets import UnfoldAdminSelectWidget
+from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget
 
 from automation_lab.core import display as show
 from automation_lab.core.admin import Panel, ServiceAdmin, origin_of, panel_of, section, when_column
 from automation_lab.core.console_forms import ServiceForm, WriteOnlyField, choices_of, required_on_add
+from automation_lab.core.exceptions import Invalid
 from inbox import services
 from inbox.models import Source, Webhook
 from inbox.presets import PRESETS
+from inbox.secrets import SIGNATURE, signing_secrets
+from inbox.verification.configuration import secret_fault
 
 PANEL_ROWS = 8
+MAX_OVERLAP_HOURS = 720
 
 
 def receiving_url(source: Source) -> str:
@@ -31,6 +36,14 @@ def receiving_url(source: Source) -> str:
 class SourceForm(ServiceForm):
     scheme = forms.ChoiceField(choices=choices_of(list(PRESETS)), widget=UnfoldAdminSelectWidget)
     new_secret = WriteOnlyField(label="Secret", required=False, help_text="What the sender signs with.")
+    overlap_hours = forms.IntegerField(
+        label="Old secret valid for",
+        required=False,
+        min_value=0,
+        max_value=MAX_OVERLAP_HOURS,
+        widget=UnfoldAdminIntegerFieldWidget,
+        help_text="Hours beside a new secret, for a sender that changes over later. Empty: it ends at once.",
+    )
 
     class Meta:
         model = Source
@@ -42,15 +55,24 @@ class SourceForm(ServiceForm):
             required_on_add(self, "new_secret", describe_secrets)
             self.fields["new_secret"].label = "New secret"
 
-    def clean_new_secret(self) -> str:
-        return self.cleaned_data["new_secret"] or ""
+    def check(self) -> None:
+        scheme, options = self.instance.scheme, self.instance.scheme_settings
+        if value := self.cleaned_data.get("new_secret"):
+            if fault := secret_fault(scheme, options, value):
+                raise Invalid(fault, field="new_secret")
+        elif any(secret_fault(scheme, options, secret.value) for secret in signing_secrets(self.instance)):
+            raise Invalid("This scheme needs another kind of secret than the one stored: set it, too.", field="scheme")
 
 
 def describe_secrets(source: Source) -> str:
+    """How many, and how each ends: never more."""
     if not source.secrets:
         return "No secret is set."
-    endings = ", ".join(f"ends …{secret['last4']}" if secret.get("last4") else "hidden" for secret in source.secrets)
-    return f"Set ({endings}), source changed {timesince(source.updated_at)} ago; a new one replaces it."
+    shown = []
+    for secret in source.secrets:
+        ending = f"ends …{secret['last4']}" if secret.get("last4") else "hidden"
+        shown.append(f"{ending} (until {secret['expires_at'][:16]})" if secret.get("expires_at") else ending)
+    return f"Set: {', '.join(shown)}. A new one replaces it."
 
 
 @admin.register(Source)
@@ -62,11 +84,17 @@ class SourceAdmin(ServiceAdmin):
     date_hierarchy = "created_at"
     fieldsets = [
         section(None, "name description enabled show_address"),
-        section("Who may send", "scheme new_secret scheme_settings open_confirmed"),
+        section("Who may send", "scheme new_secret overlap_hours scheme_settings open_confirmed"),
         section("Limits", "rate_limit|max_body_bytes allowed_methods dedupe|retention"),
         section("Answer", "response"),
         section("Try it", "show_try"),
         section("History", "show_created_at show_updated_at", collapsed=True),
+    ]
+
+    new_fieldsets = [
+        section(None, "name description enabled"),
+        section("Who may send", "scheme new_secret scheme_settings open_confirmed"),
+        *fieldsets[2:4],
     ]
 
     show_created_at = when_column("created_at")
@@ -81,7 +109,7 @@ class SourceAdmin(ServiceAdmin):
         return [*super().get_readonly_fields(request, obj), *(["name"] if obj else [])]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        return self.fieldsets if obj else self.fieldsets[:4]
+        return self.fieldsets if obj else self.new_fieldsets
 
     @display(description="Scheme", ordering="scheme")
     def show_scheme(self, source: Source) -> SafeString:
@@ -107,17 +135,18 @@ class SourceAdmin(ServiceAdmin):
         return show.text_block(show.curl("POST", receiving_url(source), headers, '{"hello": "world"}'))
 
     def create(self, request: HttpRequest, fields: dict[str, Any]) -> Source:
-        return services.create_source(**self._with_secrets(fields))
+        value, _ = fields.pop("new_secret", ""), fields.pop("overlap_hours", None)
+        return services.create_source(**fields, secrets=[{"value": value}] if value else [])
 
     def update(self, request: HttpRequest, instance: Source, changes: dict[str, Any]) -> Source:
-        return services.update_source(source=instance, **self._with_secrets(changes))
+        value, hours = changes.pop("new_secret", ""), changes.pop("overlap_hours", None)
+        secrets: list[services.SecretInput] | None = None
+        if value:
+            secrets = [{"value": value}, *_kept_secrets(instance, hours or 0)]
+        return services.update_source(source=instance, secrets=secrets, **changes)
 
     def destroy(self, instance: Source) -> None:
         services.delete_source(source=instance)
-
-    def _with_secrets(self, fields: dict[str, Any]) -> dict[str, Any]:
-        value = fields.pop("new_secret", "")
-        return {**fields, "secrets": [{"value": value}]} if value else fields
 
     def get_panels(self, request: HttpRequest, instance: Source) -> list[Panel]:
         return [
@@ -137,3 +166,20 @@ class SourceAdmin(ServiceAdmin):
                 url=show.list_url("inbox.webhook", source=instance.name),
             )
         ]
+
+
+def _kept_secrets(source: Source, hours: int) -> list[services.SecretInput]:
+    """What stays beside a new secret: what is not for signing, and for some hours what signed until now."""
+    end = timezone.now() + timedelta(hours=hours)
+    kept: list[services.SecretInput] = []
+    for secret in source.secrets:
+        starts_at, expires_at = (_instant(secret.get(name)) for name in ("starts_at", "expires_at"))
+        if secret.get("use", SIGNATURE) != SIGNATURE:
+            kept.append({"id": secret["id"], "starts_at": starts_at, "expires_at": expires_at})
+        elif hours and secret.get("id") and not (starts_at and starts_at >= end):
+            kept.append({"id": secret["id"], "starts_at": starts_at, "expires_at": min(expires_at or end, end)})
+    return kept
+
+
+def _instant(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

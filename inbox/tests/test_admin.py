@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.urls import reverse
+from django.utils import timezone
 
 from automation_lab.core import crypto
 from inbox.models import Source, Webhook
@@ -211,6 +214,37 @@ def test_an_empty_secret_keeps_the_stored_one_and_the_name_stays(console):
 
     changed = Source.objects.get()
     assert (changed.name, changed.description, changed.secrets) == ("shop", "changed", source.secrets)
+
+
+def test_a_new_secret_ends_the_old_one_at_once(console):
+    console.post(page("source", "add"), source_form(new_secret="whsec-0123456789-first"))
+    source = Source.objects.get()
+
+    console.post(page("source", "change", source.pk), source_form(new_secret="whsec-0123456789-second"))
+
+    (secret,) = Source.objects.get().secrets
+    assert crypto.decrypt(secret["ciphertext"], bind="source:shop") == "whsec-0123456789-second"
+
+
+def test_a_new_secret_may_leave_the_old_one_valid_for_some_hours(console):
+    console.post(page("source", "add"), source_form(new_secret="whsec-0123456789-first"))
+    source = Source.objects.get()
+
+    console.post(
+        page("source", "change", source.pk), source_form(new_secret="whsec-0123456789-second", overlap_hours=24)
+    )
+
+    new, old = Source.objects.get().secrets
+    assert (new["last4"], new["expires_at"], old["last4"]) == ("cond", None, "irst")
+    assert timedelta(hours=23) < datetime.fromisoformat(old["expires_at"]) - timezone.now() < timedelta(hours=25)
+
+
+def test_a_secret_that_the_scheme_cannot_use_is_refused_at_its_field(console):
+    response = console.post(page("source", "add"), source_form(scheme="basic", new_secret="canary-without-colon"))
+
+    assert "new_secret" in response.context["adminform"].form.errors
+    assert b"canary-without-colon" not in response.content
+    assert not Source.objects.exists()
 
 
 def test_a_secret_is_not_given_back_when_the_form_is_refused(console):
