@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import django_filters
+
 from automation_lab.core.filters import StrictFilterSet, created_after, created_before
-from inbox.models import Source, Webhook
+from inbox import search
+from inbox.models import Forward, Replay, Source, Webhook
+from inbox.querysets import WebhookQuerySet
 
 
 class WebhookFilterSet(StrictFilterSet):
+    """Beside the named ones, `header.NAME` and `body.PATH` are filters too (see `search`)."""
+
+    prefixes = search.PREFIXES
     received_after = created_after("received_at")
     received_before = created_before("received_at")
+    flag = django_filters.CharFilter(method="filter_flag", max_length=40, help_text="Such as duplicate_keys.")
+    q = django_filters.CharFilter(
+        method="filter_later",
+        max_length=200,
+        help_text=f"Exact text in the body, of the newest {search.TEXT_WINDOW:,} that the other filters find.",
+    )
 
     class Meta:
         model = Webhook
@@ -23,8 +38,32 @@ class WebhookFilterSet(StrictFilterSet):
             "correlation_id",
         ]
 
+    def filter_queryset(self, queryset: Any) -> WebhookQuerySet:
+        found = search.carrying(super().filter_queryset(queryset), list(self.data.items()))
+        text = self.form.cleaned_data["q"]
+        return search.holding_text(found, text) if text else found
+
+    def filter_flag(self, queryset: WebhookQuerySet, name: str, value: str) -> WebhookQuerySet:
+        return queryset.filter(flags__contains=[value]).exclude(flags=[])  # as the index has it
+
+    def filter_later(self, queryset: WebhookQuerySet, name: str, value: str) -> WebhookQuerySet:
+        """Text is looked for in what all the other filters leave."""
+        return queryset
+
 
 class SourceFilterSet(StrictFilterSet):
     class Meta:
         model = Source
         fields = ["scheme", "enabled"]
+
+
+class ReplayFilterSet(StrictFilterSet):
+    class Meta:
+        model = Replay
+        fields = ["status", "target", "created_by"]
+
+
+class ForwardFilterSet(StrictFilterSet):
+    class Meta:
+        model = Forward
+        fields = ["status", "webhook", "replay", "mode"]

@@ -27,3 +27,15 @@ FORWARD = Topic(
     ],
     expressions={"webhook": "webhook_id"},
 )  # fmt: skip
+
+# Without its target's options, which may hold an address that is itself the secret.
+REPLAY = Topic(
+    name="replay",
+    table="webhook_replays",
+    area="inbox",
+    permission="inbox.view_replay",
+    columns=[
+        "status", "target", "rate_per_second", "total_count", "done_count", "failed_count", "cancel_requested_at",
+        "created_by", "started_at", "finished_at", "error_message", "correlation_id",
+    ],
+)  # fmt: skip

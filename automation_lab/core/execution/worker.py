@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, TypeVar
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import close_old_connections, connection
 from procrastinate.contrib.django import DjangoApp, app
@@ -92,6 +93,9 @@ class WorkerProcess:
 
     async def _run_worker(self, ended: asyncio.Event) -> None:
         """Sets `ended` as soon as the worker takes no more jobs; it may then still wait for those that run."""
+        # Procrastinate defers periodic jobs over the connection of this one thread and never looks whether it still
+        # stands: after an outage, every new worker would end on it at once.
+        await sync_to_async(close_old_connections)()
         worker_app = _worker_app()
         worker = self._new_worker(worker_app)
         try:
