@@ -73,8 +73,12 @@ class IntegerFilter(django_filters.NumberFilter):
 
 
 class StrictFilterSet(FilterSet):
-    """Base of all filtersets. An empty value means no filter, as the filter form of the browsable API sends it."""
+    """Base of all filtersets. An empty value means no filter, as the filter form of the browsable API sends it.
 
+    Parameters that begin with one of `prefixes` are known too; the filterset reads them from `data` by itself.
+    """
+
+    prefixes: tuple[str, ...] = ()
     FILTER_DEFAULTS = {
         **FILTER_FOR_DBFIELD_DEFAULTS,
         models.BooleanField: {"filter_class": BooleanFilter},
@@ -95,17 +99,22 @@ def created_before(field_name: str = "created_at") -> django_filters.IsoDateTime
 
 
 def check_query_parameters(
-    request: Request, known: Iterable[str], *, repeatable: Iterable[str] = (), what: str = "filter"
+    request: Request,
+    known: Iterable[str],
+    *,
+    repeatable: Iterable[str] = (),
+    prefixes: tuple[str, ...] = (),
+    what: str = "filter",
 ) -> None:
     """Refuse parameters that are not `known`, repeated ones, and NUL characters. Raises Invalid with every fault."""
     names = {*known, *ALWAYS_KNOWN}
     errors = []
     for name, values in request.query_params.lists():
-        if name not in names:
+        if name not in names and not (prefixes and name.startswith(prefixes)):
             errors.append({"field": name, "code": "unknown", "detail": unknown_name(name, names, what=what)})
         elif len(values) > 1 and name not in repeatable:
             errors.append({"field": name, "code": "repeated", "detail": f"{name} is given {len(values)} times."})
-        elif any("\x00" in value for value in values):
+        elif any("\x00" in text for text in (name, *values)):
             errors.append({"field": name, "code": "nul", "detail": f"{name} contains a NUL character."})
     if errors:
         raise Invalid(errors[0]["detail"], errors=errors)
@@ -126,7 +135,9 @@ class StrictFilterBackend(DjangoFilterBackend):
         filterset_class = self.get_filterset_class(view, queryset)
         filters = filterset_class.base_filters if filterset_class else {}
         repeatable = [name for name, item in filters.items() if isinstance(item, django_filters.MultipleChoiceFilter)]
-        check_query_parameters(request, [*filters, *LIST_PARAMETERS, *extra], repeatable=repeatable)
+        prefixes = getattr(filterset_class, "prefixes", ())
+        known = [*filters, *LIST_PARAMETERS, *extra]
+        check_query_parameters(request, known, repeatable=repeatable, prefixes=prefixes)
         ordering = ordering_of(request, queryset, view)
         queryset = super().filter_queryset(request, queryset, view)
         return queryset.order_by(*ordering) if ordering else queryset

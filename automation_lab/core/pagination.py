@@ -24,7 +24,8 @@ CURSOR_SALT = "automation_lab.core.pagination"
 
 
 class LabPagination(BasePagination):
-    """`?page=2&size=50`, or `?cursor=` and then the `next` links. A view may name other `cursor_fields`.
+    """`?page=2&size=50`, or `?cursor=` and then the `next` links. A view may name other `cursor_fields`, and fewer
+    `counted_rows` where counting is dear.
 
     A numbered page costs two queries, a cursor page one.
     """
@@ -34,6 +35,7 @@ class LabPagination(BasePagination):
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
         self.request = request
         self.cursor_fields = getattr(view, "cursor_fields", CURSOR_FIELDS)
+        self.most = getattr(view, "counted_rows", MAX_ROWS)
         self.size = self._number("size", DEFAULT_SIZE, MAX_SIZE)
         self.count: int | None = None
         self.next_url: str | None = None
@@ -44,10 +46,10 @@ class LabPagination(BasePagination):
         return self._numbered_page(queryset)
 
     def get_paginated_response(self, data: Any) -> Response:
-        capped = self.count is not None and self.count > MAX_ROWS
+        capped = self.count is not None and self.count > self.most
         return Response(
             {
-                "count": MAX_ROWS if capped else self.count,
+                "count": self.most if capped else self.count,
                 "count_is_capped": capped,
                 "next": self.next_url,
                 "previous": self.previous_url,
@@ -58,20 +60,20 @@ class LabPagination(BasePagination):
     def _numbered_page(self, queryset: QuerySet[Any]) -> list[Any]:
         page = self._number("page", 1, None)
         end = page * self.size
-        if end > MAX_ROWS and (page - 1) * self.size >= MAX_ROWS:
+        if end > self.most and (page - 1) * self.size >= self.most:
             raise Invalid(
-                f"Pages end after {MAX_ROWS:,} rows; read on with cursor= (start with an empty one).",
+                f"Pages end after {self.most:,} rows; read on with cursor= (start with an empty one).",
                 field="page",
                 code="too_deep",
             )
         # One row more than is ever counted: the inner LIMIT keeps the count from reading a big table to its end.
-        self.count = queryset.order_by().values("pk")[: MAX_ROWS + 1].count()
-        rows = list(queryset[end - self.size : min(end, MAX_ROWS)]) if self.count > end - self.size else []
+        self.count = queryset.order_by().values("pk")[: self.most + 1].count()
+        rows = list(queryset[end - self.size : min(end, self.most)]) if self.count > end - self.size else []
         if page > 1:
             self.previous_url = self._link(page=page - 1)
-        if self.count > end and end < MAX_ROWS:
+        if self.count > end and end < self.most:
             self.next_url = self._link(page=page + 1)
-        elif self.count > MAX_ROWS and rows:
+        elif self.count > self.most and rows:
             self.next_url = self._cursor_after(queryset, rows[-1])
         return rows
 
