@@ -9,12 +9,12 @@ from django.contrib.auth.models import Group, Permission
 from django.db import transaction
 
 APPS = ("inbox", "tasks", "workflows", "apilogs")
+ALL = ["add", "change", "delete"]
 OPERATOR = {
-    "inbox": {"webhook": ["change"], "forward": ["add", "change"]},
+    "inbox": {"webhook": ["change"], "forward": ["add", "change"], "replay": ["add", "change"], "savedview": ALL},
     "tasks": {"taskexecution": ["add", "change"]},
     "workflows": {"workflowexecution": ["add", "change"], "stepexecution": ["change"]},
 }
-ALL = ["add", "change", "delete"]
 EDITOR = {
     "inbox": {"source": ALL, "webhook": ["change", "delete"]},
     "tasks": {"scheduledtask": ALL, "secret": ALL, "notificationchannel": ALL},

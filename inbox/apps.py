@@ -7,10 +7,19 @@ class InboxConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from automation_lab.core.registry import live_topics, secret_values
-        from inbox.live import FORWARD, WEBHOOK
+        from automation_lab.core.execution.hints import kind_of
+        from automation_lab.core.registry import executables, live_topics, replay_targets, secret_values
+        from inbox import replay_url
+        from inbox.forwarding import ForwardExecutable
+        from inbox.live import FORWARD, REPLAY, WEBHOOK
+        from inbox.models import Forward, Replay
+        from inbox.replays import ReplayExecutable
         from inbox.secrets import live_values
 
         secret_values.register("webhook sources", live_values)
         live_topics.register(WEBHOOK.name, WEBHOOK)
         live_topics.register(FORWARD.name, FORWARD)
+        live_topics.register(REPLAY.name, REPLAY)
+        executables.register(kind_of(Forward), ForwardExecutable())
+        executables.register(kind_of(Replay), ReplayExecutable())
+        replay_targets.register("url", replay_url.TARGET)

@@ -1,12 +1,16 @@
 from django.urls import re_path
 
 from automation_lab.core.viewsets import LabRouter
+from inbox.replay_viewsets import ForwardViewSet, ReplayViewSet, SavedViewViewSet
 from inbox.views import receive
 from inbox.viewsets import SourceViewSet, WebhookViewSet
 
 router = LabRouter()
 router.register("webhooks/inbox", WebhookViewSet, basename="webhook")
 router.register("webhooks/sources", SourceViewSet, basename="source")
+router.register("webhooks/replays", ReplayViewSet, basename="replay")
+router.register("webhooks/forwards", ForwardViewSet, basename="forward")
+router.register("webhooks/views", SavedViewViewSet, basename="saved-view")
 urlpatterns = [
     *router.urls,
     # After the routes of the API, which have ids where these have names. Not anchored: whatever may follow the name.

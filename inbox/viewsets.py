@@ -15,10 +15,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from automation_lab.core import audit
+from automation_lab.core.pagination import MAX_ROWS
 from automation_lab.core.viewsets import DestroyMixin, LabGenericViewSet, LabModelViewSet, PartialUpdateMixin
-from inbox import services
+from inbox import search, services
 from inbox.filters import SourceFilterSet, WebhookFilterSet
 from inbox.models import Source, Webhook
+from inbox.replay_viewsets import ReplayActions
 from inbox.serializers import SourceSerializer, WebhookSerializer, WebhookSummarySerializer
 
 REPLACEABLE = [
@@ -30,9 +32,18 @@ FILE_ENDINGS = {"application/json": "json", "text/plain": "txt"}
 
 
 class WebhookViewSet(
-    mixins.ListModelMixin, mixins.RetrieveModelMixin, PartialUpdateMixin, DestroyMixin, LabGenericViewSet
+    ReplayActions,
+    mixins.ListModelMixin,
+    mixins.RetrieveModelMixin,
+    PartialUpdateMixin,
+    DestroyMixin,
+    LabGenericViewSet,
 ):
-    """Webhooks received. Only status and notes can be changed."""
+    """Webhooks received. Only status and notes can be changed.
+
+    The list is filtered by what was carried, too: `header.X-GitHub-Event=push` and
+    `body.repository.full_name=octo/x`, where a part of the path may be a position in a list, or `*` for any.
+    """
 
     queryset = Webhook.objects.all()
     serializer_class = WebhookSerializer
@@ -40,6 +51,21 @@ class WebhookViewSet(
     ordering_fields = ["received_at"]
     cursor_fields = ("id", "received_at")
     scope_area = "inbox"
+
+    @property
+    def ordering(self) -> list[str] | None:
+        """Within a time range by time: only that index finds an old range without reading all that is newer."""
+        return ["-received_at"] if {"received_after", "received_before"} & self._filters else None
+
+    @property
+    def counted_rows(self) -> int:
+        """What a header, the body or a range of time decides takes longer to count."""
+        dear = any(name == "q" or name.startswith((*search.PREFIXES, "received_")) for name in self._filters)
+        return search.COUNTED_ROWS if dear else MAX_ROWS
+
+    @property
+    def _filters(self) -> set[str]:
+        return {name for name, value in self.request.query_params.items() if value} if self.request else set()
 
     def get_queryset(self) -> QuerySet[Webhook]:
         if self.action == "list":

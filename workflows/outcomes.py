@@ -23,13 +23,15 @@ def record(execution: WorkflowExecution, *, status: str, now: datetime) -> None:
 
 
 def settle_webhook(webhook_id: int) -> None:
-    """Give the webhook the status that its runs add up to.
+    """Give the webhook the status that its runs add up to: the newest of each workflow, as it replaces those before it.
 
     The webhook is locked first: of two runs that end at the same time, the second counts the first.
     """
     if not inbox.lock_webhook(webhook_id=webhook_id):
         return
-    runs = WorkflowExecution.objects.filter(webhook_id=webhook_id)
+    of_webhook = WorkflowExecution.objects.filter(webhook_id=webhook_id)
+    newest = of_webhook.order_by("workflow_id", "-id").distinct("workflow_id").values("pk")
+    runs = of_webhook.filter(pk__in=newest)
     counts = runs.aggregate(
         total=Count("pk"),
         running=Count("pk", filter=Q(status__in=LIVE_STATUSES)),

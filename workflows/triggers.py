@@ -6,7 +6,7 @@ from typing import Any
 from zoneinfo import available_timezones
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 
 from automation_lab.core import expressions, json_schema
 from automation_lab.core.exceptions import Invalid
@@ -60,10 +60,7 @@ def start_matching(sender: Any, webhook: Webhook, **kwargs: Any) -> None:
 
     Each in its own savepoint: what is wrong with one workflow neither loses the webhook nor stops the others.
     """
-    versions = WorkflowVersion.objects.select_related("workflow").filter(
-        workflow__enabled=True, workflow__trigger_type=Workflow.TriggerType.WEBHOOK, number=F("workflow__version")
-    )
-    for version in versions.order_by("workflow_id"):
+    for version in webhook_versions():
         try:
             wanted, reason = matches(version.workflow.trigger_config, webhook), ""
         except ExpressionError as error:
@@ -71,6 +68,14 @@ def start_matching(sender: Any, webhook: Webhook, **kwargs: Any) -> None:
         if wanted:
             with transaction.atomic():
                 start_for_webhook(version=version, webhook=webhook, reason_to_fail=reason)
+
+
+def webhook_versions() -> QuerySet[WorkflowVersion]:
+    """The current version of every enabled workflow that webhooks start."""
+    versions = WorkflowVersion.objects.select_related("workflow").filter(
+        workflow__enabled=True, workflow__trigger_type=Workflow.TriggerType.WEBHOOK, number=F("workflow__version")
+    )
+    return versions.order_by("workflow_id")
 
 
 def start_for_webhook(*, version: WorkflowVersion, webhook: Webhook, reason_to_fail: str = "") -> WorkflowExecution:

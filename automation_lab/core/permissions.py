@@ -42,14 +42,19 @@ class RolePermission(BasePermission):
         area = getattr(view, "scope_area", "")
         if area not in SCOPE_AREAS:
             raise ImproperlyConfigured(f"{type(view).__name__} needs scope_area, one of {', '.join(SCOPE_AREAS)}.")
-        scopes = getattr(request.auth, "scopes", None)
-        if not scopes or "admin" in scopes:
-            return
-        accepted = ["admin"] if area == "admin" else [f"{area}:write"]
-        if request.method in SAFE_METHODS and area != "admin":
-            accepted.insert(0, f"{area}:read")
-        if not set(accepted) & set(scopes):
-            raise PermissionDenied(f'This token lacks the scope "{accepted[0]}".', code="missing_scope")
+        check_scope(request, area)
+
+
+def check_scope(request: Request, area: str) -> None:
+    """Refuse a token whose scopes do not cover this method on `area`."""
+    scopes = getattr(request.auth, "scopes", None)
+    if not scopes or "admin" in scopes:
+        return
+    accepted = ["admin"] if area == "admin" else [f"{area}:write"]
+    if request.method in SAFE_METHODS and area != "admin":
+        accepted.insert(0, f"{area}:read")
+    if not set(accepted) & set(scopes):
+        raise PermissionDenied(f'This token lacks the scope "{accepted[0]}".', code="missing_scope")
 
 
 def required_permission(method: str, view: Any) -> str:

@@ -60,6 +60,22 @@ class ServerJob:
     help: str
 
 
+@dataclass(frozen=True)
+class ReplayTarget:
+    """Where stored webhooks can be sent again. `permission` and `scope_area` are what the caller needs for it.
+
+    `check(options)` raises Invalid, NotFound or Conflict, and returns the options to keep. `start(webhook, replay)`
+    records one execution or more in the caller's transaction and returns them; it raises an AutomationLabError when
+    this webhook cannot be replayed. `executions(replay)` is the queryset of all that it has started.
+    """
+
+    check: Callable[[dict[str, Any]], dict[str, Any]]
+    start: Callable[[Any, Any], list[Any]]
+    executions: Callable[[Any], Any]
+    permission: str
+    scope_area: str
+
+
 executables: Registry[Any] = Registry("executables")
 """kind -> core.execution.runner.Executable: what the engine can run."""
 
@@ -74,3 +90,6 @@ live_topics: Registry[Any] = Registry("live topics")
 
 server_jobs: Registry[ServerJob] = Registry("server jobs")
 """name -> what a task of type `cron` may run, `prune` among them."""
+
+replay_targets: Registry[ReplayTarget] = Registry("replay targets")
+"""name -> where webhooks of the inbox can be sent again."""
