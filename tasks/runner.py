@@ -123,7 +123,7 @@ def rendered_config(task: ScheduledTask, execution: TaskExecution, handler: Task
         name: value if name in handler.unrendered else expressions.render(value, context)
         for name, value in config.items()
     }
-    faults = json_schema.check_config(expressions.redact(config), handler.config_schema, templated=False)
+    faults = json_schema.check_config(config, handler.config_schema, templated=False)
     if faults:
         raise RunError(f"{faults[0].path}: {faults[0].message}", code="configuration.config")
     return config

@@ -7,6 +7,7 @@ from typing import Any
 from automation_lab.core import json_schema
 from automation_lab.core.exceptions import AutomationLabError
 from automation_lab.core.execution.failures import RunError
+from automation_lab.core.expressions import reveal
 from automation_lab.core.registry import UnknownKey, server_jobs
 from tasks.handlers.base import TaskContext, TaskHandler
 
@@ -36,6 +37,6 @@ class CronHandler(TaskHandler):
             raise RunError(f"{faults[0].path}: {faults[0].message}", code="configuration.arguments")
         context.log("info", f"Running {config['job']}.")
         try:
-            return job.run(arguments)
+            return job.run(reveal(arguments))
         except AutomationLabError as error:
             raise RunError(error.message, code="runtime.job") from error

@@ -326,6 +326,16 @@ def test_a_lost_answer_is_repeated_only_where_that_does_no_harm(serve, run, conf
     assert execution.attempts.get().error_class == "communication.reset"
 
 
+def test_what_was_never_sent_is_always_repeated(serve, run):
+    server = serve()
+    task = api_call(server, method="POST", idempotency_header="", policy=AT_ONCE)
+    server.close()
+
+    execution = run(task)
+
+    assert (execution.status, execution.attempts.get().error_class) == ("pending", "communication.connect")
+
+
 def test_the_worker_holds_nothing_after_a_run(serve, run):
     run(api_call(serve()))
 
@@ -597,6 +607,47 @@ def test_a_secret_is_masked_whenever_it_was_made_or_rotated(serve, run, change):
     assert CANARY not in everything_stored()
 
 
+def test_a_whole_address_may_be_secret(serve, run):
+    server = serve()
+    SecretFactory(name="HOOK", value=f"{server.url}/services/{CANARY}")
+
+    execution = run(api_call(server, url="{{ secrets.HOOK }}"))
+
+    assert (execution.status, execution.error_message) == ("success", "")
+    assert server.requests[0].split()[1] == f"/services/{CANARY}".encode()
+    assert CANARY not in everything_stored()
+
+
+def test_a_secret_that_does_not_fit_its_place_is_not_shown(serve, run):
+    SecretFactory(name="TOKEN", value=CANARY)
+
+    execution = run(api_call(serve(), method="{{ secrets.TOKEN }}"))
+
+    assert execution.attempts.get().error_class == "configuration.config"
+    assert CANARY not in everything_stored()
+
+
+def test_a_secret_in_an_answer_that_is_an_error_is_masked(serve, run):
+    SecretFactory(name="TOKEN", value=CANARY)
+    server = serve(response(500, [("X-Echo", CANARY)], b"no " + CANARY.encode()))
+
+    execution = run(api_call(server, headers={"X": "{{ secrets.TOKEN }}"}))
+
+    kept = execution.attempts.get().answer
+    assert (kept["body"], kept["headers"]["x-echo"]) == ("no [redacted]", "[redacted]")
+    assert CANARY not in everything_stored()
+
+
+def test_a_secret_in_an_error_message_is_masked(serve, run):
+    SecretFactory(name="TOKEN", value=CANARY, allowed_hosts=["api.example.com"])
+
+    execution = run(api_call(serve(), url="https://{{ secrets.TOKEN }}.example.com/"))
+
+    assert "may not be sent to [redacted].example.com" in execution.error_message
+    assert "[redacted].example.com" in texts(execution)
+    assert CANARY not in everything_stored()
+
+
 def test_a_secret_in_an_error_is_masked_even_where_the_answer_is_cut(serve, run):
     SecretFactory(name="TOKEN", value=CANARY)
     filler = b"x" * (8_192 - 6)
@@ -773,6 +824,17 @@ def test_a_server_job_is_run_with_its_defaults(run, job):
     execution = run(cron(job="tidy"))
 
     assert (execution.status, execution.output_data, job) == ("success", {"deleted": 3}, [{"days": 30}])
+
+
+def test_a_server_job_is_given_the_plain_value_of_a_secret(run, monkeypatch):
+    SecretFactory(name="TOKEN", value=CANARY)
+    calls: list[dict[str, Any]] = []
+    work = ServerJob(run=lambda arguments: calls.append(arguments) or arguments, config_schema={}, help="")
+    monkeypatch.setattr(server_jobs, "_entries", {"tidy": work})
+
+    execution = run(cron(job="tidy", arguments={"key": "{{ secrets.TOKEN }}"}))
+
+    assert (calls, execution.output_data) == ([{"key": CANARY}], {"key": "[redacted]"})
 
 
 def test_an_unknown_server_job_is_named_with_the_known_ones(run, job):
