@@ -98,17 +98,17 @@ class WorkerProcess:
         await sync_to_async(close_old_connections)()
         worker_app = _worker_app()
         worker = self._new_worker(worker_app)
+        watching = asyncio.create_task(_announce_end(worker, ended))
         try:
             async with worker_app.open_async():
                 if self._stop.is_set():
                     return
                 self._workers.append(worker)
-                watching = asyncio.create_task(_announce_end(worker, ended))
                 await worker.run()
-                watching.cancel()
         except Exception:  # the worker loop's edge: an outage must not end the process
             logger.exception("The worker lost the database; it starts again.")
         finally:
+            watching.cancel()
             ended.set()
             with contextlib.suppress(ValueError):
                 self._workers.remove(worker)
