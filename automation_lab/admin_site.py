@@ -31,6 +31,8 @@ GROUPS: list[tuple[str, list[tuple[str, str, str]]]] = [
             ("Webhooks", "inbox", "inbox.webhook"),
             ("Sources", "sensors", "inbox.source"),
             ("Forwards", "forward_to_inbox", "inbox.forward"),
+            ("Replays", "replay", "inbox.replay"),
+            ("Saved views", "bookmark", "inbox.savedview"),
             ("Rate windows", "speed", "inbox.ratewindow"),
         ],
     ),

@@ -33,7 +33,7 @@ from automation_lab.core.admin import (
 )
 from automation_lab.core.console_forms import TimeRangeFilter, choices_of
 from automation_lab.core.redaction import redact_headers
-from inbox import services, source_admin  # noqa: F401 - registers the sources
+from inbox import replay_admin, services, source_admin  # noqa: F401 - two register their own
 from inbox.models import Forward, RateWindow, Source, Webhook
 from inbox.verification import Verification
 
@@ -298,7 +298,7 @@ class ForwardAdmin(ReadOnlyAdmin):
     search_exact = ["id", "correlation_id"]
     sortable_by: list[str] = []
     fieldsets = [
-        section(None, "show_status webhook_link target mode trigger show_trace show_error"),
+        section(None, "show_status|webhook_link target|mode trigger|show_trace show_error"),
         section("Answer", "show_answer"),
         section("Timing", "show_when show_due_at show_started_at show_finished_at show_duration attempt"),
     ]
@@ -321,6 +321,18 @@ class ForwardAdmin(ReadOnlyAdmin):
     @display(description="To")
     def show_target(self, forward: Forward) -> Any:
         return show.shortened(forward.target)
+
+    def get_panels(self, request: HttpRequest, instance: Forward) -> list[Panel]:
+        return [
+            panel_of(
+                "Attempts",
+                ["#", "Status", "Error", "Answer", "Duration", "Started", "Next"],
+                instance.attempts.order_by("epoch"),
+                replay_admin.attempt_cells,
+                limit=PANEL_ROWS,
+                url=show.list_url("inbox.forwardattempt", forward__id__exact=instance.pk),
+            )
+        ]
 
 
 @admin.register(RateWindow)

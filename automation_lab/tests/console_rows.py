@@ -18,7 +18,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateW
 from apilogs.models import ApiLogDrop, ApiLogHour
 from apilogs.tests.factories import ApiLogFactory
 from automation_lab.models import ApiToken
-from inbox.models import Forward, RateWindow
+from inbox.models import Forward, ForwardAttempt, RateWindow, Replay, SavedView
 from inbox.tests.factories import SourceFactory, WebhookFactory
 from tasks.models import Notification
 from tasks.tests import factories as tasks
@@ -38,6 +38,19 @@ def _webhooks(number: int) -> list[Model]:
 def _forwards(number: int) -> list[Model]:
     webhook = WebhookFactory()
     return Forward.objects.bulk_create(Forward(webhook=webhook, target="https://example.com") for _ in range(number))
+
+
+def _forward_attempts(number: int) -> list[Model]:
+    forward = Forward.objects.create(webhook=WebhookFactory(), target="https://example.com")
+    return ForwardAttempt.objects.bulk_create(
+        ForwardAttempt(forward=forward, number=n, epoch=n, worker=1, status="failed", started_at=NOW)
+        for n in range(1, number + 1)
+    )
+
+
+def _views(number: int) -> list[Model]:
+    owner = User.objects.create(username="viewer")
+    return SavedView.objects.bulk_create(SavedView(owner=owner, name=f"view {n}") for n in range(number))
 
 
 def _task_executions(number: int) -> list[Model]:
@@ -115,6 +128,11 @@ ROWS: dict[str, Callable[[int], list[Model]]] = {
     "inbox.webhook": _webhooks,
     "inbox.source": lambda number: _batch(SourceFactory, number),
     "inbox.forward": _forwards,
+    "inbox.forwardattempt": _forward_attempts,
+    "inbox.replay": lambda number: Replay.objects.bulk_create(
+        Replay(target="workflow", webhook_ids=[1], total_count=1, options={"workflow": 1}) for _ in range(number)
+    ),
+    "inbox.savedview": _views,
     "inbox.ratewindow": lambda number: RateWindow.objects.bulk_create(
         RateWindow(key=f"github {n}", window_at=NOW) for n in range(number)
     ),

@@ -334,6 +334,8 @@ READ_ONLY = [
     "apilogs.apilogdrop",
     "tasks.notification",
     "inbox.forward",
+    "inbox.forwardattempt",
+    "inbox.replay",
     "inbox.ratewindow",
     "admin.logentry",
     "procrastinate.procrastinatejob",

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from automation_lab.core import crypto
-from inbox.models import Source, Webhook
+from inbox.models import Forward, Replay, Source, Webhook
 from inbox.tests.factories import SourceFactory, WebhookFactory
 
 CANARY = "<script>alert('canary')</script><img src=x onerror=alert(1)>"
@@ -174,6 +174,18 @@ def test_the_list_is_filtered_by_time(console):
 
     assert "a.b" in seen
     assert "a.b" not in hidden
+
+
+def test_a_replay_shows_no_headers_bodies_or_secrets(console):
+    options = {"url": "https://example.com", "headers": {"X": "canary-a"}, "body": "canary-b", "signing": "canary-c"}
+    replay = Replay.objects.create(target="url", options=options, total_count=1, webhook_ids=[1])
+    forward = Forward.objects.create(webhook=WebhookFactory(), target="https://example.com", replay=replay)
+
+    html = console.get(page("replay", "change", replay.pk)).content.decode()
+
+    assert "https://example.com" in html
+    assert page("forward", "change", forward.pk) in html
+    assert "canary" not in html
 
 
 # --- sources ----------------------------------------------------------------------------------------------------------
