@@ -14,15 +14,9 @@ class WorkflowsConfig(AppConfig):
         from workflows.live import WORKFLOW_EXECUTION
         from workflows.models import WorkflowExecution
         from workflows.runner import WorkflowExecutable
-        from workflows.steps.api_call import ApiCallStep
-        from workflows.steps.base import step_types
-        from workflows.steps.condition import ConditionStep
-        from workflows.steps.email import EmailStep
-        from workflows.steps.set import SetStep
-        from workflows.steps.validate import ValidateStep
+        from workflows.steps import catalogue
 
-        for step_type in (ValidateStep(), ApiCallStep(), EmailStep(), SetStep(), ConditionStep()):
-            step_types.register(step_type.key, step_type)
+        catalogue.register()
         executables.register(kind_of(WorkflowExecution), WorkflowExecutable())
         live_topics.register(WORKFLOW_EXECUTION.name, WORKFLOW_EXECUTION)
         tick_sources.register("workflows", ticking.tick)

@@ -59,13 +59,16 @@ class StepChildren:
         return f"{self._prefix(branch)}/{first}" in self.engine.store.records
 
     def names(self) -> dict[str, Any]:
-        return self.engine.names(self.scope, now=self.record.scheduled_at or self.engine.tools.now())
+        return self.engine.names(self.scope, now=self.now())
+
+    def now(self) -> datetime:
+        return self.engine.tools.now()
 
     def remember(self, **state: Any) -> None:
         self.engine.store.change(self.record, state={**(self.record.state or {}), **state})
 
     def sleep_until(self, instant: datetime) -> None:
-        if instant > self.engine.tools.now():
+        if instant > self.now():
             raise Waiting(instant, WorkflowExecution.WaitingFor.DELAY)
 
     def _one_after_the_other(self, branches: Sequence[Branch], race: Race) -> None:
@@ -108,7 +111,7 @@ class StepChildren:
         return self._result(branch, SUCCESS, None, inner)
 
     def _result(self, branch: Branch, status: str, error: dict[str, Any] | None, inner: Scope) -> BranchResult:
-        names = self.engine.names(inner, now=self.record.scheduled_at or self.engine.tools.now())
+        names = self.engine.names(inner, now=self.now())
         outputs = dict(inner.outputs.maps[0])
         last = outputs.get(branch.steps[-1]["id"]) if branch.steps else None
         return BranchResult(branch.key, status, error, names, outputs, last["output"] if last else None)

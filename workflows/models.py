@@ -110,6 +110,8 @@ class WorkflowExecution(Execution):
     waiting_for = models.CharField(max_length=10, choices=WaitingFor, default=WaitingFor.NOTHING, blank=True)
     trigger_source = models.CharField(max_length=64, default="manual")
     trigger_data = models.JSONField(null=True, blank=True)
+    event_type = models.CharField(max_length=255, blank=True, help_text="Name of the event that started it.")
+    started_by = models.CharField(max_length=150, blank=True, help_text="Who started it by hand or over the API.")
     webhook = models.ForeignKey(
         "inbox.Webhook", null=True, blank=True, on_delete=models.SET_NULL, related_name="workflow_executions"
     )

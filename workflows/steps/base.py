@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from automation_lab.core import expressions
 from automation_lab.core.cancellation import Cancellation
+from automation_lab.core.execution.failures import RunError
 from automation_lab.core.expressions import Reference
 from automation_lab.core.http import HttpClient
 from automation_lab.core.registry import Registry
@@ -210,7 +211,10 @@ class Children(Protocol):
         """Whether a step of `branch` is on record."""
 
     def names(self) -> Mapping[str, Any]:
-        """The names as they are now: `context.names` are those from before the first branch."""
+        """The names as they are now, `now` too: `context.names` are those from before the first branch."""
+
+    def now(self) -> datetime:
+        """The instant, by the database's clock."""
 
     def remember(self, **state: Any) -> None:
         """Add to the container's `state`, written with the next commit."""
@@ -254,6 +258,13 @@ class ContainerType(StepType):
 
     def run(self, *, config: dict[str, Any], context: StepContext) -> Any:
         raise TypeError("A container is walked, not run.")
+
+
+def child_error(result: BranchResult, what: str) -> RunError:
+    """How a failed branch fails its container."""
+    error = result.error or {}
+    message = f"{what} failed at {error.get('step', '?')}: {error.get('message', 'failed')}"
+    return RunError(message, code=error.get("code", "runtime.failed"), detail={"step": error.get("step")})
 
 
 step_types: Registry[StepType] = Registry("step types")

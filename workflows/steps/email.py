@@ -47,13 +47,13 @@ class EmailStep(StepType):
         "properties": {
             "template": {"type": "string", "minLength": 1, "title": "Template"},
             "to": {**ADDRESSES, "title": "To"},
-            "cc": {**ADDRESSES, "default": []},
-            "bcc": {**ADDRESSES, "default": []},
+            "cc": {**ADDRESSES, "default": [], "title": "Cc"},
+            "bcc": {**ADDRESSES, "default": [], "title": "Bcc"},
             "subject": {"type": "string", "maxLength": 500, "title": "Subject"},
             "text": {"type": "string", "title": "Text"},
             "html": {"type": "string", "title": "HTML"},
-            "reply_to": {"type": "string"},
-            "max_recipients": {"type": "integer", "minimum": 1, "maximum": 50, "default": 50},
+            "reply_to": {"type": "string", "title": "Reply to"},
+            "max_recipients": {"type": "integer", "minimum": 1, "maximum": 50, "default": 50, "title": "At most"},
         },
     }
 

@@ -37,11 +37,12 @@ class ValidateStep(StepType):
                     "additionalProperties": False,
                     "properties": {"if": {"type": ["string", "boolean"]}, "message": {"type": "string"}},
                 },
+                "title": "Rules",
                 "description": "Each `if` must be true, else its message is an error. `data` is the data.",
             },
             "mode": {"enum": ["fail", "report"], "default": "fail", "title": "When not valid"},
-            "max_errors": {"type": "integer", "minimum": 1, "maximum": 50, "default": 20},
-            "check_formats": {"type": "boolean", "default": True},
+            "max_errors": {"type": "integer", "minimum": 1, "maximum": 50, "default": 20, "title": "Most errors"},
+            "check_formats": {"type": "boolean", "default": True, "title": "Check formats"},
         },
     }
 

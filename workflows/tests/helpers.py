@@ -30,6 +30,11 @@ class Script:
         connection.sendall(self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
 
 
+def hang(connection, request):
+    """A target that does not answer, until its caller gives up."""
+    connection.recv(1)
+
+
 def header(request: bytes, name: str) -> str:
     """The value of a header field of a request that a StubServer keeps."""
     found = re.search(rb"(?im)^" + name.encode() + rb": (.*?)\r$", request)

@@ -19,7 +19,7 @@ from tasks.secrets import set_secret
 from workflows import services
 from workflows.models import StepAttempt, StepExecution
 from workflows.steps.base import StepType, step_types
-from workflows.tests.helpers import KIND, Script, body_of, error_of, header, new_worker, output_of, status_of
+from workflows.tests.helpers import KIND, Script, body_of, error_of, hang, header, new_worker, output_of, status_of
 
 pytestmark = pytest.mark.django_db
 
@@ -211,7 +211,7 @@ def test_now_is_the_same_in_every_attempt(run_workflow, drive, serve, travel):
 
 
 def test_a_step_that_ends_at_its_own_time_limit_fails_the_run(run_workflow, serve):
-    server = serve(lambda connection, request: time.sleep(1))
+    server = serve(hang)
     step = {**call("fetch", server), "timeout_seconds": 0.2, "retry": {"max_attempts": 1}}
 
     run = run_workflow([step])
