@@ -42,7 +42,13 @@ CONFIG_SCHEMA: dict[str, Any] = {
             "title": "Headers",
         },
         "expect_status": {"type": ["string", "integer", "array"], "default": "2xx", "title": "Expected status"},
-        "timeout_seconds": {"type": "number", "minimum": 0.1, "maximum": 300, "default": 15},
+        "timeout_seconds": {
+            "type": "number",
+            "minimum": 0.1,
+            "maximum": 300,
+            "default": 15,
+            "title": "Timeout in seconds",
+        },
     },
 }
 
