@@ -29,8 +29,9 @@ def tick(now: datetime) -> datetime | None:
     while _fire_batch(now):
         continue
     next_at = _scheduled().order_by("next_run_at").values_list("next_run_at", flat=True).first()
-    # A slot that is still due belongs to a task that somebody else holds at this moment: do not spin meanwhile.
-    return max(next_at, now + HELD_PAUSE) if next_at else None
+    if next_at is not None and next_at <= now:
+        return now + HELD_PAUSE  # somebody else holds its task at this moment: do not spin meanwhile
+    return next_at
 
 
 def _fire_batch(now: datetime) -> bool:

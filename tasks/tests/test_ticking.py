@@ -58,10 +58,11 @@ def test_a_due_slot_becomes_a_pending_run_with_its_job_and_the_schedule_moves_on
     assert next_run(report) == NOON + MINUTE
 
 
-def test_a_tick_before_the_slot_does_nothing_and_returns_the_slot():
+@pytest.mark.parametrize("early", [SECOND, SECOND / 1000])
+def test_a_tick_before_the_slot_does_nothing_and_returns_the_slot(early):
     report = task()
 
-    assert ticking.tick(NOON - SECOND) == NOON
+    assert ticking.tick(NOON - early) == NOON
     assert rows(report) == []
 
 
