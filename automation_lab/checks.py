@@ -6,7 +6,6 @@ Values of secrets never appear in a message.
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -169,21 +168,27 @@ def exposure_problem(host: str) -> str:
 
 @register
 def check_files(**_: Any) -> list[CheckMessage]:
-    errors: list[CheckMessage] = []
-    if settings.COMMANDS_FILE:
-        try:
-            json.loads(Path(settings.COMMANDS_FILE).read_bytes())
-        except OSError as exc:
-            message = f"COMMANDS_FILE: {settings.COMMANDS_FILE} cannot be read ({exc.strerror})."
-            errors.append(_error(10, message, "Write the path of an existing file."))
-        except ValueError as exc:
-            errors.append(
-                _error(10, f"COMMANDS_FILE: {settings.COMMANDS_FILE} is not JSON ({exc}).", "See the README.")
-            )
+    errors = _commands_file_errors()
     if settings.API_LOG_SPOOL and not Path(settings.API_LOG_SPOOL).parent.is_dir():
         message = f"API_LOG_SPOOL: there is no folder {Path(settings.API_LOG_SPOOL).parent}."
         errors.append(_error(10, message, "Make it, or write another path."))
     return errors
+
+
+def _commands_file_errors() -> list[CheckMessage]:
+    from tasks import commands
+
+    secret = {name for name, setting in environment.SETTINGS.items() if setting.secret}
+    secret |= environment.FILE_VARIANTS.keys()
+    try:
+        declared = commands.all_commands().values()
+    except commands.CommandsFileError as exc:
+        return [_error(10, f"COMMANDS_FILE: {exc.message}", "See COMMANDS_FILE in the README.")]
+    return [
+        _error(10, f"COMMANDS_FILE: {command.name} is given {name}, a secret of this lab.", f"Take {name} out of env.")
+        for command in declared
+        for name in sorted(secret & set(command.env))
+    ]
 
 
 @register(Tags.database)

@@ -76,7 +76,7 @@ SETTINGS: dict[str, Setting] = {
     ),
     "OUTBOUND_ALLOW": Setting(str, "", "Private targets that may be called, such as 127.0.0.1:9000, 10.1.0.0/16:443."),
     "OUTBOUND_PORTS": Setting(str, "80,443,8080,8443", "Ports that may be called anywhere."),
-    "COMMANDS_FILE": Setting(str, "", "JSON file with the commands that tasks may run; empty: none."),
+    "COMMANDS_FILE": Setting(str, "", "JSON or TOML file with the named commands that tasks may run; empty: none."),
     "INBOX_ACCEPT_UNKNOWN": Setting(bool, True, "Webhooks are accepted from sources that nobody has set up."),
     "INBOX_MAX_BODY_BYTES": Setting(int, 1_048_576, "Largest webhook body.", minimum=1),
     "INBOX_RATE_LIMIT": Setting(

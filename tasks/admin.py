@@ -32,7 +32,7 @@ from automation_lab.core.console_forms import (
     TimeRangeFilter,
 )
 from automation_lab.core.exceptions import Invalid
-from tasks import execution_admin, previews, secret_admin, services, validation  # noqa: F401 - two register their own
+from tasks import command_access, execution_admin, previews, secret_admin, services, validation  # noqa: F401 - two register their own
 from tasks.models import ScheduledTask, TaskExecution
 
 PANEL_ROWS = 8
@@ -164,6 +164,7 @@ class ScheduledTaskAdmin(ServiceAdmin):
     )
     def run_now(self, request: HttpRequest, form: InputDialogForm, object_id: str) -> HttpResponse:
         def start(task: ScheduledTask) -> str:
+            command_access.check_task(request.user, task)
             execution = services.start_execution(
                 task=task, trigger=TaskExecution.Trigger.MANUAL, input_data=form.cleaned_data["input_data"]
             )
@@ -194,6 +195,7 @@ class ScheduledTaskAdmin(ServiceAdmin):
     )
     def resume(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
         def resume(task: ScheduledTask) -> str:
+            command_access.check_task(request.user, task)
             services.resume_task(task=task)
             return "Resumed."
 
@@ -201,16 +203,24 @@ class ScheduledTaskAdmin(ServiceAdmin):
 
     @action(description="Enable selected tasks", permissions=["change"])
     def enable_selected(self, request: HttpRequest, queryset: QuerySet[ScheduledTask]) -> None:
-        self.act_on_all(request, queryset, lambda task: services.resume_task(task=task), "Resumed.")
+        def resume(task: ScheduledTask) -> ScheduledTask:
+            command_access.check_task(request.user, task)
+            return services.resume_task(task=task)
+
+        self.act_on_all(request, queryset, resume, "Resumed.")
 
     @action(description="Pause selected tasks", permissions=["change"])
     def disable_selected(self, request: HttpRequest, queryset: QuerySet[ScheduledTask]) -> None:
         self.act_on_all(request, queryset, lambda task: services.pause_task(task=task, note=""), "Paused.")
 
     def create(self, request: HttpRequest, fields: dict[str, Any]) -> ScheduledTask:
+        command_access.check_config(request.user, fields.get("task_type", ""), fields.get("config"))
         return services.create_task(fields=fields)
 
     def update(self, request: HttpRequest, instance: ScheduledTask, changes: dict[str, Any]) -> ScheduledTask:
+        command_access.check_task(request.user, instance)
+        changed_type = changes.get("task_type", instance.task_type)
+        command_access.check_config(request.user, changed_type, changes.get("config", instance.config))
         return services.update_task(task=instance, changes=changes)
 
     def destroy(self, instance: ScheduledTask) -> None:

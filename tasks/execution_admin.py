@@ -28,7 +28,7 @@ from automation_lab.core.admin import (
     when_column,
 )
 from automation_lab.core.console_forms import TimeRangeFilter
-from tasks import services
+from tasks import command_access, services
 from tasks.models import TaskAttempt, TaskExecution, TaskLog
 
 PANEL_ROWS = 20
@@ -140,6 +140,7 @@ class TaskExecutionAdmin(ReadOnlyAdmin):
     )
     def retry(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
         def retry(execution: TaskExecution) -> str:
+            command_access.check_task(request.user, execution.task)
             return f"Run #{services.retry_execution(execution=execution).pk} is queued."
 
         return self.act(request, object_id, retry)

@@ -81,6 +81,7 @@ class ScheduledTask(TimeStampedModel):
     class Meta:
         db_table = "scheduled_tasks"
         ordering = ["name", "id"]
+        permissions = [("run_command", "Can define and start tasks that run a named command")]
         indexes = [
             models.Index(
                 fields=["next_run_at"],

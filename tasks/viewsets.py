@@ -12,12 +12,14 @@ from rest_framework import mixins, status
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
 
 from automation_lab.core import audit, clock
+from automation_lab.core.authentication import OpenAccess
 from automation_lab.core.exceptions import Invalid
 from automation_lab.core.viewsets import LabGenericViewSet, LabModelViewSet
 from tasks import backfill as backfills
-from tasks import previews, services
+from tasks import command_access, previews, services
 from tasks.filters import ScheduledTaskFilterSet, TaskExecutionFilterSet
 from tasks.models import ScheduledTask, TaskExecution
 from tasks.serializers import (
@@ -51,6 +53,18 @@ class ScheduledTaskViewSet(LabModelViewSet):
     action_permissions = {"preview_schedule": "view"}
     extra_query_parameters = ("count",)
 
+    def perform_create(self, serializer: BaseSerializer[Any]) -> Any:
+        asked = serializer.validated_data
+        _check_command(self.request, asked.get("task_type", ""), asked.get("config"))
+        return serializer.save()
+
+    def perform_update(self, serializer: BaseSerializer[Any]) -> Any:
+        task, changes = serializer.instance, serializer.validated_data
+        assert task is not None  # noqa: S101 - DRF gives it
+        _check_command(self.request, task.task_type, task.config)
+        _check_command(self.request, changes.get("task_type", task.task_type), changes.get("config", task.config))
+        return serializer.save()
+
     def perform_destroy(self, instance: ScheduledTask) -> None:
         services.delete_task(task=instance)
 
@@ -67,7 +81,9 @@ class ScheduledTaskViewSet(LabModelViewSet):
     @action(detail=True, methods=["post"])
     def resume(self, request: Request, **kwargs: Any) -> Response:
         """Start the schedule again. Slots of the pause do not fire."""
-        return self._changed(services.resume_task(task=self.get_object()), "Resumed.")
+        task = self.get_object()
+        _check_command(request, task.task_type, task.config)
+        return self._changed(services.resume_task(task=task), "Resumed.")
 
     @extend_schema(request=BackfillSerializer, responses={202: BackfillResultSerializer})
     @action(detail=True, methods=["post"])
@@ -77,6 +93,7 @@ class ScheduledTaskViewSet(LabModelViewSet):
         body.is_valid(raise_exception=True)
         asked = body.validated_data
         task = self.get_object()
+        _check_command(request, task.task_type, task.config)
         result = backfills.backfill(task=task, from_at=asked["from"], to_at=asked["to"], dry_run=asked["dry_run"])
         if asked["dry_run"]:
             return Response(asdict(result))
@@ -138,7 +155,9 @@ class TaskExecutionViewSet(mixins.RetrieveModelMixin, mixins.ListModelMixin, Lab
     @action(detail=True, methods=["post"])
     def retry(self, request: Request, **kwargs: Any) -> Response:
         """A new run with the same input, linked to this finished one."""
-        execution = services.retry_execution(execution=self.get_object())
+        first = self.get_object()
+        _check_command(request, first.task.task_type, first.task.config)
+        execution = services.retry_execution(execution=first)
         self.record(execution, audit.ADDITION, "Started as a retry.")
         return self._answer(execution, status=status.HTTP_202_ACCEPTED)
 
@@ -164,6 +183,7 @@ class ExecutionsOfTaskViewSet(TaskExecutionViewSet):
     def create(self, request: Request, **kwargs: Any) -> Response:
         """Run the task now."""
         task = get_object_or_404(ScheduledTask, pk=kwargs["task_id"])
+        _check_command(request, task.task_type, task.config)
         body = StartTaskSerializer(data=request.data or {})
         body.is_valid(raise_exception=True)
         execution = services.start_execution(
@@ -174,6 +194,11 @@ class ExecutionsOfTaskViewSet(TaskExecutionViewSet):
         )
         self.record(execution, audit.ADDITION, "Started.")
         return self._answer(execution, status=status.HTTP_202_ACCEPTED)
+
+
+def _check_command(request: Request, task_type: str, config: Any) -> None:
+    is_open = isinstance(request.auth, OpenAccess)
+    command_access.check_config(request.user, task_type, config, is_open=is_open)
 
 
 def _number(text: str) -> Any:

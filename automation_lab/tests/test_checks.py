@@ -128,6 +128,14 @@ def test_a_commands_file_that_is_no_json_is_an_error(settings, tmp_path):
     assert checks.check_files() == []
 
 
+def test_a_command_that_is_given_a_secret_of_the_lab_is_an_error(settings, tmp_path):
+    file = tmp_path / "commands.json"
+    file.write_text(json.dumps({"commands": {"it": {"argv": ["/bin/echo"], "env": ["SECRET_KEY", "HOME"]}}}))
+    settings.COMMANDS_FILE = str(file)
+
+    assert "it is given SECRET_KEY, a secret of this lab." in texts(checks.check_files())
+
+
 @pytest.mark.django_db
 def test_the_database_of_the_tests_is_new_enough():
     assert checks.database_problem() == ""
