@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.core.exceptions import ValidationError
@@ -19,7 +21,7 @@ from inbox.replay_models import ForwardAttempt, Replay, SavedView  # noqa: F401 
 MAX_BODY_BYTES_LIMIT = 25 * 1024 * 1024
 
 
-def default_dedupe() -> dict[str, str]:
+def default_dedupe() -> dict[str, Any]:
     return {"by": "delivery_id"}
 
 
@@ -117,6 +119,9 @@ class Source(TimeStampedModel):
             except ValidationError as exc:
                 raise ValidationError({name: exc}) from exc
         validators.validate_scheme_settings(self.scheme, self.scheme_settings)
+        if self.scheme == "mailgun" and (self.dedupe != default_dedupe() or self.delivery_id_from):
+            message = "Mailgun signs only a token, which has to count once: it stays the delivery id."
+            raise ValidationError({"dedupe": ValidationError(message, code="one_time_token")})
 
     @property
     def is_open(self) -> bool:
@@ -150,6 +155,9 @@ class Webhook(TimeStampedModel):
     delivery_id = models.CharField(
         max_length=255, blank=True, help_text="The sender's own id; repeats are linked, not run again."
     )
+    dedupe_key = models.CharField(
+        max_length=255, blank=True, help_text="What the source's rule makes of it: the delivery id, or another value."
+    )
     is_duplicate = models.BooleanField(default=False)
     duplicate_of = models.ForeignKey(
         "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="duplicates"
@@ -173,9 +181,9 @@ class Webhook(TimeStampedModel):
         ordering = ["-id"]
         constraints = [
             models.UniqueConstraint(
-                fields=["source", "delivery_id"],
-                condition=Q(is_duplicate=False) & ~Q(delivery_id="") & ~Q(status="rejected"),
-                name="webhook_inbox_source_delivery",
+                fields=["source", "dedupe_key"],
+                condition=Q(is_duplicate=False) & ~Q(dedupe_key="") & ~Q(status="rejected"),
+                name="webhook_inbox_source_dedupe",
             )
         ]
         indexes = [
@@ -190,6 +198,11 @@ class Webhook(TimeStampedModel):
             GinIndex(fields=["flags"], condition=~Q(flags=[]), name="webhook_inbox_flags"),
             GinIndex(fields=["headers"], opclasses=["jsonb_path_ops"], name="webhook_inbox_headers"),
             GinIndex(fields=["body"], opclasses=["jsonb_path_ops"], name="webhook_inbox_body"),
+            models.Index(
+                fields=["source", "-id"],
+                condition=Q(status="rejected") | Q(verification="unsigned"),
+                name="webhook_inbox_refused",
+            ),
             models.Index(fields=["correlation_id"], condition=~Q(correlation_id=""), name="webhook_inbox_correlation"),
             models.Index(fields=["delivery_id"], condition=~Q(delivery_id=""), name="webhook_inbox_delivery"),
         ]

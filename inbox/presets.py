@@ -20,8 +20,11 @@ Places = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Preset:
+    """With `answer_status`, the provider wants just this status and would take our own answer for a fault or a reply."""
+
     event_type: Places = ()
     delivery_id: Places = ()
+    answer_status: int = 0
 
 
 PRESETS: dict[str, Preset] = {
@@ -36,22 +39,23 @@ PRESETS: dict[str, Preset] = {
         ("header:Idempotency-Key", "header:webhook-id", "header:X-Gitlab-Event-UUID"),
     ),
     "stripe": Preset(("body:type",), ("body:id",)),
-    "slack": Preset(("body:event.type", "body:type", "form:command"), ("body:event_id",)),
+    "slack": Preset(("body:event.type", "body:type", "form:command"), ("body:event_id",), 200),
     "shopify": Preset(("header:X-Shopify-Topic",), ("header:X-Shopify-Event-Id",)),
     # The sid alone names the message, of which every change of state is a delivery of its own.
     "twilio": Preset(
         ("form:MessageStatus", "form:CallStatus"),
         ("header:I-Twilio-Idempotency-Token", "form:MessageSid+form:MessageStatus", "form:CallSid+form:CallStatus"),
+        204,
     ),
-    "linear": Preset(("header:Linear-Event", "body:type"), ("header:Linear-Delivery",)),
+    "linear": Preset(("header:Linear-Event", "body:type"), ("header:Linear-Delivery",), 200),
     "paypal": Preset(("body:event_type",), ("body:id", "header:Paypal-Transmission-Id")),
     "sendgrid": Preset(("body:0.event",), ("body:0.sg_event_id",)),
     "square": Preset(("body:type",), ("body:event_id",)),
     # Its eventId is documented as not unique.
     "hubspot": Preset(("body:0.subscriptionType",)),
-    "discord": Preset(("body:event.type", "body:type")),
+    "discord": Preset(("body:event.type", "body:type"), (), 204),
     "zoom": Preset(("body:event",)),
-    "mailgun": Preset(("body:event-data.event",), ("body:signature.token",)),
+    "mailgun": Preset(("body:event-data.event",), ("body:signature.token", "form:token")),
     "adyen": Preset(
         ("body:notificationItems.0.NotificationRequestItem.eventCode",),
         (
@@ -62,9 +66,9 @@ PRESETS: dict[str, Preset] = {
     "line": Preset(("body:events.0.type",), ("body:events.0.webhookEventId",)),
     "atlassian": Preset(("header:X-Event-Key", "body:webhookEvent"), ("header:X-Atlassian-Webhook-Identifier",)),
     "paddle": Preset(("body:event_type",), ("body:event_id",)),
-    "meta": Preset(("body:entry.0.changes.0.field", "body:object")),
+    "meta": Preset(("body:entry.0.changes.0.field", "body:object"), (), 200),
     "x": Preset(),
-    "xero": Preset(("body:events.0.eventType",)),
+    "xero": Preset(("body:events.0.eventType",), (), 200),
     "sns": Preset(("header:X-Amz-Sns-Message-Type", "body:Type"), ("body:MessageId",)),
     "dropbox": Preset(),
     "mandrill": Preset(),

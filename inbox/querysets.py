@@ -27,6 +27,6 @@ class WebhookQuerySet(models.QuerySet["Webhook"]):
         """The first bytes of the body, of which PostgreSQL then reads no more than it needs."""
         return self.annotate(preview_bytes=Substr("raw_body", 1, PREVIEW_BYTES, output_field=models.BinaryField()))
 
-    def holding(self, *, source: str, delivery_id: str) -> WebhookQuerySet:
-        """The one webhook that a repetition of this delivery is linked to: the columns of the unique constraint."""
-        return self.filter(source=source, delivery_id=delivery_id, is_duplicate=False).exclude(status="rejected")
+    def holding(self, *, source: str, dedupe_key: str) -> WebhookQuerySet:
+        """The one webhook that a repetition of this key is linked to: the columns of the unique constraint."""
+        return self.filter(source=source, dedupe_key=dedupe_key, is_duplicate=False).exclude(status="rejected")

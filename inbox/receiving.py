@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 
-from django.db import connection, transaction
-from django.db.models import F
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from inbox import presets
+from inbox import dedupe, presets, rejected
+from inbox.handshakes import FLAG, Handshake
 from inbox.incoming import IncomingRequest, clean_text, limit_headers
 from inbox.models import Source, Webhook
 from inbox.signals import webhook_received
 from inbox.verification import judge
-from inbox.verification.results import Verdict
+from inbox.verification.results import Verdict, Verification
 
 MAX_NAME_CHARACTERS = 255
 
@@ -27,28 +27,58 @@ _INSERT = f"""
 """  # noqa: S608 - the names of our own model
 
 
-def receive_webhook(*, request: IncomingRequest, source: Source, verdict: Verdict | None = None) -> Webhook:
+def receive_webhook(
+    *, request: IncomingRequest, source: Source, verdict: Verdict | None = None, handshake: Handshake | None = None
+) -> Webhook:
     """Store `request` and let the other apps react to it, all or nothing.
 
-    A delivery id that `source` has sent before makes a duplicate, linked to the first, which starts nothing; so does a
-    request whose sender is not accepted, kept as `rejected`. Raises CertificateUnavailable.
+    What `source` has sent before makes a duplicate, linked to the first, which starts nothing; neither does a request
+    whose sender is not accepted, kept as `rejected`, nor a handshake. Raises CertificateUnavailable.
     """
-    webhook = _build_webhook(request, source, verdict or judge.verify(source, request))
+    verdict = verdict or judge.verify(source, request)
+    if handshake and not verdict.accepted:
+        verdict = Verdict(Verification.UNSIGNED)
+    webhook = _build_webhook(request, source, verdict)
     with transaction.atomic():
+        if handshake:
+            webhook.flags = sorted({*webhook.flags, FLAG})
+        elif verdict.accepted:
+            dedupe.assign_key(webhook, source, request)
         while not _insert(webhook):
-            _link_to_first(webhook)
-        if webhook.status == Webhook.Status.RECEIVED and not webhook.is_duplicate:
+            dedupe.link_to_first(webhook)
+        if _is_news(webhook):
             webhook_received.send(sender=Webhook, webhook=webhook)
+    if rejected.is_bounded(webhook):
+        rejected.bound_now_and_then(webhook, source)
     return webhook
+
+
+@transaction.atomic
+def accept_rejected(*, webhook: Webhook, request: IncomingRequest, source: Source, verdict: Verdict) -> Webhook:
+    """Take a refused webhook in as if it came now, once: whoever comes second finds it accepted."""
+    webhook = Webhook.objects.select_for_update().get(pk=webhook.pk)
+    if webhook.status != Webhook.Status.REJECTED:
+        return webhook
+    webhook.status, webhook.updated_at = Webhook.Status.RECEIVED, timezone.now()
+    webhook.verification, webhook.matched_secret = verdict.result, verdict.secret_id
+    dedupe.assign_key(webhook, source, request)
+    while not _update(webhook):
+        dedupe.link_to_first(webhook)
+    if _is_news(webhook):
+        webhook_received.send(sender=Webhook, webhook=webhook)
+    return webhook
+
+
+def _is_news(webhook: Webhook) -> bool:
+    return webhook.status == Webhook.Status.RECEIVED and not webhook.is_duplicate and FLAG not in webhook.flags
 
 
 def _build_webhook(request: IncomingRequest, source: Source, verdict: Verdict) -> Webhook:
     flags = {*request.flags, *request.parsed.flags}
     delivery_id = _delivery_id(presets.find_delivery_id(request, source), flags)
     if request.chunked and not isinstance(request.parsed.value, dict | list):
-        # Half an object never parses; of anything else, the sender may have to send the whole under the same id.
+        # Half an object never parses; anything else may have been longer.
         flags.add("maybe_incomplete")
-        delivery_id = ""
     return Webhook(
         source=source.name,
         event_type=_event_type(presets.find_event_type(request, source), flags),
@@ -103,11 +133,22 @@ def _insert(webhook: Webhook) -> bool:
     return True
 
 
-def _link_to_first(webhook: Webhook) -> None:
-    """Make `webhook` a duplicate of the one that holds its delivery id, unless that one is deleted at this moment."""
-    holders = Webhook.objects.holding(source=webhook.source, delivery_id=webhook.delivery_id)
-    first_id = holders.values_list("pk", flat=True).first()
-    # The update also keeps the first where it is until this transaction ends.
-    again = {"duplicate_count": F("duplicate_count") + 1, "updated_at": timezone.now()}
-    if first_id is not None and holders.filter(pk=first_id).update(**again):
-        webhook.is_duplicate, webhook.duplicate_of_id = True, first_id
+def _update(webhook: Webhook) -> bool:
+    """Save `webhook` as accepted unless its key is taken."""
+    try:
+        with transaction.atomic():
+            webhook.save(
+                update_fields=[
+                    "status",
+                    "verification",
+                    "matched_secret",
+                    "dedupe_key",
+                    "is_duplicate",
+                    "duplicate_of",
+                    "flags",
+                    "updated_at",
+                ]
+            )
+    except IntegrityError:
+        return False
+    return True

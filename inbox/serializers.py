@@ -20,6 +20,7 @@ from inbox import services
 from inbox.models import Source, Webhook
 from inbox.presets import PRESETS
 from inbox.secrets import USES
+from inbox.validators import DEDUPE_SETTINGS
 
 PAIRS = {"type": "array", "items": {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2}}
 ANY_JSON: dict[str, Any] = {}
@@ -142,7 +143,9 @@ class SourceSecretSerializer(StrictSerializer):
 
 
 class SourceDedupeSerializer(StrictSerializer):
-    by = serializers.ChoiceField(choices=["delivery_id"])
+    by = serializers.ChoiceField(choices=list(DEDUPE_SETTINGS))
+    path = StrictCharField(required=False, max_length=200, help_text="With json_path, such as body.order.id.")
+    window_seconds = StrictIntegerField(required=False, help_text="With body_hash, counted from the first.")
 
 
 class SourceResponseSerializer(StrictSerializer):

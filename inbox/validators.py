@@ -18,10 +18,18 @@ PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 RESPONSE_HEADERS = ("cache-control", "content-language", "content-type", "retry-after")
 RESPONSE_TYPES = ("application/json", "text/plain")
 
+DEDUPE_SETTINGS: dict[str, tuple[str, ...]] = {
+    "delivery_id": (),
+    "json_path": ("path",),
+    "body_hash": ("window_seconds",),
+    "none": (),
+}
+MAX_DEDUPE_WINDOW_SECONDS = 7 * 86_400
 MAX_NETWORKS = 200
 MAX_PLACES = 10
 
 _PLACE = re.compile(r"(?:header|body|form|query):[^\s+:\x00]{1,100}")
+_JSON_PATH = re.compile(r"body(?:\.[^.\s+\x00]{1,100}){1,20}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _RESERVED_NAMES = ("export",)
 _RATE = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour|day)")
@@ -105,8 +113,20 @@ def validate_places(value: list[str]) -> None:
 
 
 def validate_dedupe(value: Any) -> None:
-    if value != {"by": "delivery_id"}:
-        raise ValidationError('A rule for repetitions is {"by": "delivery_id"}.', code="invalid_dedupe")
+    """Such as {"by": "body_hash", "window_seconds": 300}; each way has its own setting and no other."""
+    by = value.get("by") if isinstance(value, dict) else None
+    if by not in DEDUPE_SETTINGS:
+        raise ValidationError(f"by is one of {', '.join(DEDUPE_SETTINGS)}.", code="invalid_dedupe")
+    wanted = DEDUPE_SETTINGS[by]
+    if set(value) != {"by", *wanted}:
+        raise ValidationError(f"With {by}, give {' and '.join(wanted) or 'nothing else'}.", code="invalid_dedupe")
+    window, path = value.get("window_seconds", 1), value.get("path", "body.id")
+    if isinstance(window, bool) or not isinstance(window, int) or not 1 <= window <= MAX_DEDUPE_WINDOW_SECONDS:
+        raise ValidationError(
+            f"window_seconds is a whole number from 1 to {MAX_DEDUPE_WINDOW_SECONDS}.", code="invalid_window"
+        )
+    if not isinstance(path, str) or not _JSON_PATH.fullmatch(path):
+        raise ValidationError("path is written like body.order.id; a number picks from a list.", code="invalid_path")
 
 
 def validate_retention(value: Any) -> None:

@@ -14,11 +14,14 @@ from django.views.decorators.csrf import csrf_exempt
 from automation_lab.core import problems
 from automation_lab.core.exceptions import AutomationLabError, Invalid
 from automation_lab.core.request_body import read_body
+from inbox.handshakes import find_handshake
 from inbox.incoming import read_request
 from inbox.models import Source, Webhook
+from inbox.presets import PRESETS
 from inbox.receiving import receive_webhook
 from inbox.sources import find_source
 from inbox.validators import is_source_name
+from inbox.verification import judge
 
 logger = logging.getLogger(__name__)
 UNAVAILABLE = (OperationalError, InterfaceError)
@@ -49,7 +52,11 @@ def _receive(request: HttpRequest, name: str) -> HttpResponse:
         raise Invalid(
             "The chunked body is empty or broken; an empty one has Content-Length: 0.", code="incomplete_body"
         )
-    webhook = receive_webhook(request=received, source=source)
+    verdict = judge.verify(source, received)
+    handshake = find_handshake(source, received, verdict)
+    webhook = receive_webhook(request=received, source=source, verdict=verdict, handshake=handshake)
+    if handshake:
+        return handshake.response()
     if webhook.status == Webhook.Status.REJECTED:
         return _problem(request, 401, "not_accepted", "The signature is not accepted.")
     return _accept(webhook, source)
@@ -59,6 +66,8 @@ def _accept(webhook: Webhook, source: Source) -> HttpResponse:
     status = 200 if webhook.is_duplicate else 201
     if source.response:
         return _custom_response(source.response, status)
+    if expected := PRESETS[source.scheme].answer_status:
+        return HttpResponse(status=expected)
     return JsonResponse(
         {"id": webhook.pk, "status": webhook.status, "duplicate": webhook.is_duplicate},
         status=status,

@@ -22,6 +22,7 @@ from inbox.filters import SourceFilterSet, WebhookFilterSet
 from inbox.models import Source, Webhook
 from inbox.replay_viewsets import ReplayActions
 from inbox.serializers import SourceSerializer, WebhookSerializer, WebhookSummarySerializer
+from inbox.verify_viewsets import VerifyActions
 
 REPLACEABLE = [
     name
@@ -32,6 +33,7 @@ FILE_ENDINGS = {"application/json": "json", "text/plain": "txt"}
 
 
 class WebhookViewSet(
+    VerifyActions,
     ReplayActions,
     mixins.ListModelMixin,
     mixins.RetrieveModelMixin,

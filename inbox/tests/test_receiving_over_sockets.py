@@ -148,8 +148,8 @@ def assert_readable(server, readers, webhook):
         ("POST /v1/webhooks/inbox/github?x=%00&x=%ff", 201),
         ("POST /v1/webhooks/inbox/github?" + "a&" * 5000, 201),
         ("POST http://elsewhere.example/v1/webhooks/inbox/github", 201),
-        ("OPTIONS /v1/webhooks/inbox/github", 201),
-        ("HEAD /v1/webhooks/inbox/github", 201),
+        ("OPTIONS /v1/webhooks/inbox/github", 204),
+        ("HEAD /v1/webhooks/inbox/github", 200),
         ("FOO /v1/webhooks/inbox/github", 405),
         ("POST /v1/webhooks/inbox/github%0A", 404),
         ("POST /v1/webhooks/inbox/", 404),
@@ -162,4 +162,4 @@ def test_odd_request_lines_are_received_or_refused(server, readers, line, status
 
     assert request(server.port, method, path).status == status, server.log
 
-    assert request(server.port, "GET", "/v1/webhooks/inbox", headers=readers[0]).json()["count"] == (status == 201)
+    assert request(server.port, "GET", "/v1/webhooks/inbox", headers=readers[0]).json()["count"] == (status < 300)

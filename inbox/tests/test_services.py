@@ -160,6 +160,13 @@ def test_a_change_without_secrets_keeps_them():
         ("rate_limit", "10/fortnight"),
         ("dedupe", {"by": "luck"}),
         ("dedupe", {}),
+        ("dedupe", {"by": "json_path"}),
+        ("dedupe", {"by": "json_path", "path": "order.id"}),
+        ("dedupe", {"by": "json_path", "path": "body"}),
+        ("dedupe", {"by": "body_hash"}),
+        ("dedupe", {"by": "body_hash", "window_seconds": 0}),
+        ("dedupe", {"by": "body_hash", "window_seconds": True}),
+        ("dedupe", {"by": "none", "window_seconds": 300}),
         ("allowed_methods", []),
         ("allowed_methods", ["post"]),
         ("max_body_bytes", 0),
@@ -294,6 +301,15 @@ def test_a_verify_token_belongs_to_meta_and_signs_nothing():
 
     assert signing_secrets(source) == ()
     assert [secret.value for secret in verify_tokens(source)] == ["token"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("values", [{"dedupe": {"by": "none"}}, {"delivery_id_from": ["header:X-Id"]}])
+def test_the_token_of_mailgun_stays_the_delivery_id(values):
+    with pytest.raises(Invalid) as caught:
+        services.create_source(name="mail", scheme="mailgun", **values)
+
+    assert caught.value.errors[0]["code"] == "one_time_token"
 
 
 @pytest.mark.django_db

@@ -1,0 +1,255 @@
+"""Verifying a stored webhook again: accepted once, and otherwise explained without a secret."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from datetime import timedelta
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.test import Client
+from django.utils import timezone
+
+from inbox import services, subscriptions
+from inbox.models import Webhook
+from inbox.receiving import receive_webhook
+from inbox.tests.factories import SourceFactory, WebhookFactory, incoming
+from inbox.tests.signed_requests import BODY, SECRET
+from inbox.tests.test_signed_by_certificate import Network
+
+pytestmark = pytest.mark.django_db
+INBOX = "/v1/webhooks/inbox"
+
+
+def signature(body=BODY, secret=SECRET, algorithm="sha256"):
+    return hmac.new(secret.encode(), body, algorithm)
+
+
+def signed(body=BODY, *, secret=SECRET, header=None, sent=None, **values):
+    """A push of GitHub; `sent` is what arrives when it is not what was signed."""
+    headers = [("X-Hub-Signature-256", header or f"sha256={signature(body, secret).hexdigest()}")]
+    return incoming(sent or body, headers=[*headers, ("X-GitHub-Delivery", "d-1")], **values)
+
+
+def make(scheme="github", secret=SECRET, **values):
+    return services.create_source(name="github", scheme=scheme, secrets=[{"value": secret}], **values)
+
+
+def verify(api, webhook):
+    response = api.post(f"{INBOX}/{webhook.pk}/verify")
+    assert response.status_code == 200, response.json()
+    return response.json()
+
+
+def test_a_rejected_webhook_is_accepted_once_when_its_secret_is_right(api, announced):
+    source = make(secret="wrong")
+    webhook = receive_webhook(request=signed(), source=source)
+    services.update_source(source=source, secrets=[{"value": SECRET}])
+
+    first, again = verify(api, webhook), verify(api, webhook)
+
+    secret_id = source.secrets[0]["id"]
+    assert first == {
+        "verification": "verified",
+        "accepted": True,
+        "matched_secret": secret_id,
+        "findings": [f"It verifies with the secret {secret_id}."],
+        "status": "received",
+    }
+    assert again["status"] == "received"
+    assert [each.pk for each in announced] == [webhook.pk]
+    stored = Webhook.objects.get()
+    assert (stored.status, stored.verification, stored.dedupe_key) == ("received", "verified", "d-1")
+    assert LogEntry.objects.filter(object_id=webhook.pk).count() == 1
+
+
+def test_what_came_again_meanwhile_stays_the_first(api, announced):
+    source = make(secret="wrong")
+    early = receive_webhook(request=signed(), source=source)
+    services.update_source(source=source, secrets=[{"value": SECRET}])
+    first = receive_webhook(request=signed(), source=source)
+
+    verify(api, early)
+
+    stored = Webhook.objects.get(pk=early.pk)
+    assert (stored.status, stored.duplicate_of_id) == ("received", first.pk)
+    assert announced == [first]
+
+
+def test_the_time_is_judged_as_it_was_when_it_came(api):
+    source = make("slack", "wrong")
+    long_ago = timezone.now() - timedelta(days=3)
+    at = str(int(long_ago.timestamp()))
+    value = f"v0={signature(b'v0:' + at.encode() + b':' + BODY).hexdigest()}"
+    headers = [("X-Slack-Signature", value), ("X-Slack-Request-Timestamp", at)]
+    webhook = receive_webhook(request=incoming(BODY, headers=headers), source=source)
+    services.update_source(source=source, secrets=[{"value": SECRET}])
+
+    assert verify(api, webhook)["verification"] == "stale"
+
+    Webhook.objects.update(received_at=long_ago)
+    assert verify(api, webhook)["verification"] == "verified"
+
+
+@pytest.mark.parametrize(
+    ("secret", "request_", "finding"),
+    [
+        (f"{SECRET} ", signed(), "without the space around it"),
+        (f"'{SECRET}'", signed(), "without the quotation marks"),
+        (f"SECRET={SECRET}", signed(), "without its name in front"),
+        (SECRET, signed(secret=f"{SECRET}\n"), "with a line break at its end"),
+        (SECRET, signed(BODY, sent=BODY + b"\n"), "without the line break at its end"),
+        (SECRET, signed(BODY + b"\n", sent=BODY), "with a line break at its end"),
+        (SECRET, signed(b'{"a":1}', sent=b'{"a": 1}'), "JSON written with other spaces"),
+        (
+            SECRET,
+            signed(header=f"sha256={base64.b64encode(signature().digest()).decode()}"),
+            "written in base64, not hex",
+        ),
+        (SECRET, signed(header=signature().hexdigest()), "without sha256= in front"),
+        (SECRET, signed(header=f"sha1={signature(algorithm='sha1').hexdigest()}"), "signed with sha1, not sha256"),
+        (SECRET.encode().hex(), signed(), "read as hexadecimal"),
+        (base64.b64encode(SECRET.encode()).decode(), signed(), "read as base64"),
+        (SECRET, signed(secret="another"), "probably signs with another one"),
+        (SECRET, incoming(BODY, headers=[("X-Cal-Signature-256", signature().hexdigest())]), "as the scheme calcom"),
+        (SECRET, incoming(BODY, headers=[("Stripe-Signature", "t=1,v1=00")]), "the header of the scheme stripe"),
+        (SECRET, incoming(BODY), "stands in X-Hub-Signature-256"),
+    ],
+)
+def test_a_refusal_is_explained_in_words(api, secret, request_, finding):
+    webhook = receive_webhook(request=request_, source=make(secret=secret))
+
+    found = verify(api, webhook)
+
+    assert (found["accepted"], found["status"]) == (False, "rejected")
+    assert any(finding in sentence for sentence in found["findings"]), found["findings"]
+    assert secret.strip() not in " ".join(found["findings"])
+
+
+def test_an_old_secret_that_matches_is_named(api):
+    yesterday = timezone.now() - timedelta(days=1)
+    secrets = [{"value": "new"}, {"value": SECRET, "expires_at": yesterday}]
+    source = services.create_source(name="github", scheme="github", secrets=secrets)
+
+    found = verify(api, receive_webhook(request=signed(), source=source))
+
+    assert f"The secret {source.secrets[1]['id']} matches, but it has expired." in found["findings"]
+
+
+def test_a_secret_that_is_proven_points_to_the_body(api):
+    source = make()
+    receive_webhook(request=signed(), source=source)
+
+    found = verify(api, receive_webhook(request=signed(sent=b"{}"), source=source))
+
+    assert "altered on" in found["findings"][-1]
+
+
+@pytest.mark.parametrize(
+    ("called", "own"),
+    [
+        ("http://shop.example/v1/webhooks/inbox/github", "https://shop.example"),
+        ("https://shop.example:443/v1/webhooks/inbox/github", "https://shop.example"),
+        ("https://shop.example/v1/webhooks/inbox/github/", "https://shop.example"),
+        ("https://shop.example/v1/webhooks/inbox/github", "https://other.example"),
+        ("https://shop.example/v1/webhooks/inbox/github", ""),
+    ],
+)
+def test_another_address_is_named(api, settings, called, own):
+    settings.PUBLIC_URL = own
+    value = base64.b64encode(signature(called.encode() + BODY).digest()).decode()
+    headers = [("X-Square-HmacSha256-Signature", value), ("Host", "shop.example")]
+    webhook = receive_webhook(request=incoming(BODY, headers=headers), source=make("square"))
+
+    found = verify(api, webhook)
+
+    assert any(f"signed the address {called};" in sentence for sentence in found["findings"]), found["findings"]
+
+
+def test_a_source_without_a_scheme_accepts_what_was_refused(api, announced):
+    source = make()
+    webhook = receive_webhook(request=incoming(), source=source)
+    services.update_source(source=source, scheme="none")
+
+    assert verify(api, webhook)["findings"] == ["The source has no scheme: it accepts everything."]
+    assert len(announced) == 1
+
+
+def test_an_accepted_webhook_stays_as_it_is(api, announced):
+    webhook = WebhookFactory(source="unknown", status="failed")
+
+    assert verify(api, webhook)["status"] == "failed"
+    assert announced == []
+
+
+def test_without_its_body_nothing_can_be_verified(api):
+    webhook = WebhookFactory(flags=["payload_removed"], status="rejected")
+
+    assert api.post(f"{INBOX}/{webhook.pk}/verify").status_code == 409
+
+
+def test_every_refusal_looks_the_same_to_the_sender():
+    make()
+    bodies = set()
+
+    for header in ("", "garbage", "sha256=00", "sha256=é", f"sha256={signature(b'x').hexdigest()}"):
+        response = Client().post(f"{INBOX}/github", BODY, "application/json", headers={"X-Hub-Signature-256": header})
+        assert response.status_code == 401
+        bodies.add(response.content)
+
+    assert len(bodies) == 1
+    found = set(Webhook.objects.values_list("verification", flat=True))
+    assert found == {"missing_header", "malformed_header", "mismatch"}
+
+
+# --- SNS --------------------------------------------------------------------------------------------------------------
+
+TOPIC = "arn:aws:sns:eu-west-1:123456789012:orders"
+ADDRESS = (
+    "https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=arn:aws:sns:eu-west-1:1:a&Token=2336"
+)
+
+
+def confirmation(**values):
+    body = {"Type": "SubscriptionConfirmation", "TopicArn": TOPIC, "SubscribeURL": ADDRESS, **values.pop("body", {})}
+    return WebhookFactory(source="aws", verification="verified", flags=["handshake"], body=body, **values)
+
+
+@pytest.fixture
+def topic_source():
+    return SourceFactory(name="aws", scheme="sns", scheme_settings={"topics": [TOPIC]})
+
+
+def test_a_subscription_is_confirmed_at_aws(topic_source):
+    network = Network(b"<ConfirmSubscriptionResponse/>")
+
+    webhook = subscriptions.confirm_subscription(webhook=confirmation(), client=network)
+
+    assert network.urls == [ADDRESS]
+    assert Webhook.objects.get(pk=webhook.pk).flags == ["confirmed", "handshake"]
+
+
+@pytest.mark.parametrize(
+    ("values", "status"),
+    [
+        ({"body": {"SubscribeURL": "https://evil.example/?Action=ConfirmSubscription&Token=1"}}, 403),
+        (
+            {
+                "body": {
+                    "SubscribeURL": "https://sns.eu-west-1.amazonaws.com@evil.example/?Action=ConfirmSubscription&a"
+                }
+            },
+            403,
+        ),
+        ({"body": {"SubscribeURL": "https://sns.eu-west-1.amazonaws.com/?Action=Publish&Token=1"}}, 403),
+        ({"body": {"Type": "Notification"}}, 409),
+        ({"body": {"TopicArn": TOPIC + "2"}}, 409),
+        ({"verification": "mismatch"}, 409),
+    ],
+)
+def test_nothing_else_is_confirmed(api, topic_source, values, status):
+    webhook = confirmation(**{key: value for key, value in values.items() if key == "body"})
+    Webhook.objects.filter(pk=webhook.pk).update(**{key: value for key, value in values.items() if key != "body"})
+
+    assert api.post(f"{INBOX}/{webhook.pk}/confirm-subscription").status_code == status

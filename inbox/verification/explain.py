@@ -1,0 +1,212 @@
+"""Why a signature was refused, for the operator: in words, and never with a secret.
+
+Tries what people and proxies get wrong, one thing at a time: the secret's spelling and encoding, the signature's, the
+address, the body on its way, an old secret, another provider.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
+
+from inbox.verification.context import Context, Secret
+from inbox.verification.engine import Check, Scheme
+from inbox.verification.keys import HASHES, WHPK
+from inbox.verification.results import Verdict, Verification
+from inbox.verification.schemes import SCHEMES, checks_of
+
+MAX_FINDINGS = 5
+
+REASONS = {
+    Verification.MISMATCH: "The signature does not belong to this body and these secrets.",
+    Verification.STALE: "The signature is right, but older than tolerance_seconds allowed when it arrived.",
+    Verification.FUTURE: "The signature is right, but its time is ahead of this clock: compare the clocks.",
+    Verification.MALFORMED_HEADER: "The signature or its time is not written as this scheme writes it.",
+    Verification.MISSING_FIELD: "The body has not all of the fields that carry this scheme's signature.",
+    Verification.NO_SECRET: "The source has no secret that is valid now and can be read as this scheme needs it.",
+    Verification.NO_PUBLIC_URL: "The sender signs the address it called: set PUBLIC_URL, or url in scheme_settings.",
+    Verification.UNKNOWN_SENDER: "It is signed by the provider, but for another account or topic than this source names.",
+    Verification.UNTRUSTED_CERTIFICATE: "The certificate it names is not one of the provider's.",
+    Verification.ADDRESS_NOT_ALLOWED: "It came from an address that allowed_addresses does not name.",
+    Verification.UNSUPPORTED: "It is signed with an algorithm that is not accepted here.",
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One thing done differently, and the sentence that says so."""
+
+    sentence: str
+    checks: tuple[Check, ...]
+    context: Context
+
+
+def explain(scheme: str, verdict: Verdict, context: Context, secrets: Iterable[Secret]) -> list[str]:
+    """Findings, the reason first. `secrets` are all of the source's, whether they are valid now or not."""
+    findings = [_reason(scheme, verdict, context)]
+    if verdict.result in (Verification.STALE, Verification.FUTURE, Verification.ADDRESS_NOT_ALLOWED):
+        return findings
+    for variant in _variants(scheme, context, tuple(secrets)):
+        if variant.sentence not in findings and _verifies(variant):
+            findings.append(variant.sentence)
+        if len(findings) > MAX_FINDINGS:
+            break
+    if len(findings) == 1:
+        findings += _foreign_headers(scheme, context)
+    return findings
+
+
+def _reason(scheme: str, verdict: Verdict, context: Context) -> str:
+    if verdict.result != Verification.MISSING_HEADER:
+        return REASONS.get(verdict.result, "It is accepted.")
+    names = dict.fromkeys(getattr(check, "header", "") for check in checks_of(scheme, context.options))
+    where = " or ".join(name for name in names if name)
+    return f"A header that this scheme needs is missing{f'; the signature stands in {where}' if where else ''}."
+
+
+def _verifies(variant: Variant) -> bool:
+    signed = (Verification.VERIFIED, Verification.STALE, Verification.FUTURE)
+    return any(check.verify(variant.context).result in signed for check in variant.checks)
+
+
+def _variants(scheme: str, context: Context, secrets: tuple[Secret, ...]) -> Iterator[Variant]:
+    checks = checks_of(scheme, context.options)
+    yield from _other_secrets(checks, context, secrets)
+    yield from _spellings(checks, context)
+    yield from _other_descriptions(checks, context)
+    yield from _other_addresses(checks, context)
+    yield from _other_bodies(checks, context)
+    yield from _other_schemes(scheme, context)
+
+
+def _other_secrets(checks: tuple[Check, ...], context: Context, secrets: tuple[Secret, ...]) -> Iterator[Variant]:
+    for secret in secrets:
+        if secret in context.secrets:
+            continue
+        expired = secret.expires_at is not None and (not secret.starts_at or secret.starts_at <= secret.expires_at)
+        when = "has expired" if expired else "is not valid yet"
+        sentence = f"The secret {secret.id} matches, but it {when}."
+        yield Variant(sentence, checks, replace(context, secrets=(secret,)))
+
+
+def _spellings(checks: tuple[Check, ...], context: Context) -> Iterator[Variant]:
+    for secret in context.secrets:
+        for what, value in _spelled_differently(secret.value):
+            if value and value != secret.value:
+                sentence = f"It matches when the secret {secret.id} is taken {what}."
+                yield Variant(sentence, checks, replace(context, secrets=(replace(secret, value=value),)))
+
+
+def _spelled_differently(value: str) -> Iterator[tuple[str, str]]:
+    bare = value.strip()
+    yield "without the space around it", bare
+    yield "with a line break at its end, which the sender's secret seems to have", f"{value}\n"
+    yield "without the quotation marks around it", bare.strip("\"'`")
+    yield "without its name in front (NAME=)", bare.partition("=")[2]
+    yield "without the whsec_ in front", bare.removeprefix("whsec_")
+    yield "with whsec_ in front", f"whsec_{bare}"
+    yield "in lower case", value.lower()
+
+
+def _other_descriptions(checks: tuple[Check, ...], context: Context) -> Iterator[Variant]:
+    for check in checks:
+        if isinstance(check, Scheme) and check.algorithm in HASHES:
+            for sentence, changes in _described_differently(check):
+                yield Variant(sentence, (replace(check, **changes),), context)  # type: ignore[arg-type]
+
+
+def _described_differently(check: Scheme) -> Iterator[tuple[str, dict[str, str]]]:
+    for key, name in (("utf-8", "plain text"), ("hex", "hexadecimal"), ("base64", "base64")):
+        if key != check.key:
+            yield f"It matches when the secret is read as {name}.", {"key": key}
+    for algorithm in HASHES:
+        if algorithm != check.algorithm:
+            prefix = check.prefix.replace(check.algorithm, algorithm)
+            yield f"It is signed with {algorithm}, not {check.algorithm}.", {"algorithm": algorithm, "prefix": prefix}
+    other = {"hex": "base64", "base64": "hex"}.get(check.encoding)
+    if other:
+        yield f"The signature is written in {other}, not {check.encoding}.", {"encoding": other}
+    if check.prefix:
+        yield f"The signature comes without {check.prefix} in front.", {"prefix": ""}
+    for prefix in ("sha256=", "v0=", "v1=", "Bearer "):
+        if prefix != check.prefix:
+            yield f"The signature comes with {prefix.strip()} in front.", {"prefix": prefix}
+    if check.timestamp and "timestamp" in check.parts and not check.field:
+        yield "The body alone is signed, without the time.", {"content": "{body}"}
+
+
+def _other_addresses(checks: tuple[Check, ...], context: Context) -> Iterator[Variant]:
+    if not any(check.signs_url for check in checks):
+        return
+    for url in _address_variants(context):
+        sentence = f"The sender signed the address {url}; here it is {context.url or 'not known'}."
+        yield Variant(sentence, checks, replace(context, url=url))
+
+
+def _address_variants(context: Context) -> Iterator[str]:
+    host = context.request.header("Host")
+    path = context.request.path + (f"?{context.request.query_string}" if context.request.query_string else "")
+    bases = [context.url] if context.url else []
+    bases += [f"https://{host}{path}"] if host else []
+    for base in bases:
+        try:
+            parts = urlsplit(base)
+            port = parts.port
+        except ValueError:
+            continue
+        name = parts.netloc.removesuffix(f":{port}")
+        for scheme in ("https", "http"):
+            for netloc in dict.fromkeys((parts.netloc, name, f"{name}:443", f"{name}:80")):
+                for found in (parts.path, parts.path.rstrip("/"), f"{parts.path.rstrip('/')}/"):
+                    for query in dict.fromkeys((parts.query, "")):
+                        url = parts._replace(scheme=scheme, netloc=netloc, path=found, query=query).geturl()
+                        if url != context.url:
+                            yield url
+
+
+def _other_bodies(checks: tuple[Check, ...], context: Context) -> Iterator[Variant]:
+    body = context.request.raw_body
+    for what, altered in _altered(body, context):
+        if altered != body:
+            sentence = f"The body was altered on its way: the signature belongs to it {what}."
+            yield Variant(sentence, checks, replace(context, request=replace(context.request, raw_body=altered)))
+
+
+def _altered(body: bytes, context: Context) -> Iterator[tuple[str, bytes]]:
+    yield "without the line break at its end", body.rstrip(b"\r\n")
+    yield "with a line break at its end", body + b"\n"
+    yield "with CR LF at its end", body + b"\r\n"
+    yield "with line ends LF instead of CR LF", body.replace(b"\r\n", b"\n")
+    yield "with line ends CR LF instead of LF", body.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    yield "without the byte order mark", body.removeprefix(b"\xef\xbb\xbf")
+    value = context.request.parsed.value
+    if isinstance(value, dict | list):
+        for separators in ((",", ":"), (", ", ": ")):
+            for is_ascii in (False, True):
+                text = json.dumps(value, separators=separators, ensure_ascii=is_ascii)
+                yield "as JSON written with other spaces or escapes", text.encode("utf-8", "replace")
+        yield "as indented JSON", json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8", "replace")
+    yield "when it is empty", b""
+
+
+def _other_schemes(scheme: str, context: Context) -> Iterator[Variant]:
+    for other, checks in SCHEMES.items():
+        if other == scheme or other in ("paypal", "sns"):  # whose certificates would have to be fetched
+            continue
+        present = tuple(check for check in checks if isinstance(check, Scheme) and context.request.header(check.header))
+        if present:
+            yield Variant(f"It is signed as the scheme {other} signs.", present, context)
+
+
+def _foreign_headers(scheme: str, context: Context) -> Iterator[str]:
+    """Providers whose headers came along, although nothing verifies."""
+    own = {check.header for check in checks_of(scheme, context.options) if isinstance(check, Scheme)}
+    for other, checks in SCHEMES.items():
+        for check in checks:
+            if isinstance(check, Scheme) and check.header not in own and context.request.header(check.header):
+                yield f"It carries {check.header}, the header of the scheme {other}."
+                return
+    if any(secret.value.strip().startswith(WHPK) for secret in context.secrets):
+        yield "A whpk_ key verifies v1a signatures only."
