@@ -8,7 +8,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from automation_lab.core.redaction import redact_headers, redact_query
+from automation_lab.core.redaction import redact_query
 from automation_lab.core.serializers import (
     JSONObjectField,
     StrictCharField,
@@ -17,6 +17,7 @@ from automation_lab.core.serializers import (
     StrictSerializer,
 )
 from inbox import services
+from inbox.masking import mask_credentials
 from inbox.models import Source, Webhook
 from inbox.presets import PRESETS
 from inbox.secrets import USES
@@ -100,11 +101,7 @@ class WebhookSerializer(StrictModelSerializer):
 
     @extend_schema_field(PAIRS)
     def get_headers(self, webhook: Webhook) -> Any:
-        """Signatures are kept: they open nothing, and a refused one is what people come to look at."""
-        return [
-            [name, value] if "signature" in name.lower() else redact_headers([[name, value]])[0]
-            for name, value in webhook.headers
-        ]
+        return mask_credentials(webhook.headers)
 
     @extend_schema_field(ANY_JSON)
     def get_body(self, webhook: Webhook) -> Any:

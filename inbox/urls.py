@@ -1,7 +1,8 @@
-from django.urls import re_path
+from django.urls import path, re_path
 
 from automation_lab.core.viewsets import LabRouter
 from inbox.replay_viewsets import ForwardViewSet, ReplayViewSet, SavedViewViewSet
+from inbox.stream_views import StreamView
 from inbox.views import receive
 from inbox.viewsets import SourceViewSet, WebhookViewSet
 
@@ -13,6 +14,7 @@ router.register("webhooks/forwards", ForwardViewSet, basename="forward")
 router.register("webhooks/views", SavedViewViewSet, basename="saved-view")
 urlpatterns = [
     *router.urls,
+    path("webhooks/stream", StreamView.as_view(), name="webhook-stream"),
     # After the routes of the API, which have ids where these have names. Not anchored: whatever may follow the name.
     re_path(r"^webhooks/inbox/(?P<name>[^/]*)", receive, name="receive"),
 ]
