@@ -1,225 +1,40 @@
-"""One run of a task from its claim to its record, against real servers on the loopback."""
+"""One run of a task from its claim to its record: attempts, time, cancelling, errors."""
 
 from __future__ import annotations
 
 import json
-import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.admin.models import LogEntry
 from django.db import OperationalError, connection
 
-from automation_lab.core import clock, crypto
-from automation_lab.core.exceptions import Conflict
-from automation_lab.core.execution import queue, runner
+from automation_lab.core import clock
+from automation_lab.core.execution import queue
 from automation_lab.core.execution.claims import REPLACED, STOPPING, held
-from automation_lab.core.execution.tests.helpers import KIND, add_worker, jobs
+from automation_lab.core.execution.tests.helpers import KIND, jobs
 from automation_lab.core.execution.worker import watch
-from automation_lab.core.http import HttpClient
-from automation_lab.core.outbound import OutboundPolicy, parse_allow
-from automation_lab.core.registry import ServerJob, executables, server_jobs
-from automation_lab.core.secret_masks import live_secrets
-from automation_lab.core.signing import sign_standard_webhook
-from automation_lab.core.tests.servers import StubServer, redirect, response
+from automation_lab.core.registry import executables
+from automation_lab.core.tests.servers import response
 from tasks import services
-from tasks.models import ScheduledTask, Secret, TaskAttempt, TaskExecution, TaskLog
-from tasks.tests.factories import SecretFactory
+from tasks.models import TaskExecution
+from tasks.tests.running import (
+    AT_ONCE,
+    JSON,
+    answers,
+    api_call,
+    header,
+    silence,
+    texts,
+)
 
 pytestmark = pytest.mark.django_db
 
-AT_ONCE = {"delay_seconds": 0, "jitter": "none"}
-CANARY = "canary-4f9c21e07b"
-WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-JSON = [("Content-Type", "application/json")]
 
-
-@pytest.fixture
-def serve(monkeypatch) -> Iterator[Callable[..., StubServer]]:
-    """Starts servers on the loopback that tasks may call, and no others."""
-    servers: list[StubServer] = []
-
-    def start(answer: Any = None) -> StubServer:
-        servers.append(StubServer(answer or response(200, JSON, b'{"id": 7}')))
-        allowed = parse_allow(", ".join(f"127.0.0.1:{server.port}" for server in servers))
-        monkeypatch.setattr(executables.get(KIND), "http", HttpClient(OutboundPolicy(allow=allowed)))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.close()
-
-
-@pytest.fixture
-def worker() -> int:
-    return add_worker()
-
-
-@pytest.fixture
-def run(worker) -> Callable[[ScheduledTask], TaskExecution]:
-    """Runs a task as its worker does, once; the same execution again if one is given."""
-
-    def run(task: ScheduledTask | TaskExecution, **given: Any) -> TaskExecution:
-        execution = services.start_execution(task=task, **given) if isinstance(task, ScheduledTask) else task
-        runner.run(KIND, execution.pk, worker=worker)
-        return TaskExecution.objects.get(pk=execution.pk)
-
-    return run
-
-
-def api_call(server: StubServer, *, policy: dict[str, Any] | None = None, **config: Any) -> ScheduledTask:
-    fields = {"name": f"call {server.port} {config}"[:200], "task_type": "api_call", "retry_policy": policy or {}}
-    return services.create_task(fields={**fields, "config": {"url": f"{server.url}/hook", **config}})
-
-
-def answers(*statuses: int) -> Callable[[Any, bytes], None]:
-    """One status after the other; the last one for ever."""
-    left = list(statuses)
-
-    def answer(connection: Any, request: bytes) -> None:
-        connection.sendall(response(left.pop(0) if len(left) > 1 else left[0], JSON, b'{"id": 7}'))
-
-    return answer
-
-
-def silence(connection: Any, request: bytes) -> None:
-    """Waits until the caller hangs up."""
-    connection.recv(1)
-
-
-def echo(connection: Any, request: bytes) -> None:
-    """Sends back what it was sent, in a few forms."""
-    text = request.decode("latin-1")
-    body = json.dumps({"request": text, "hex": request.hex(), CANARY: [text]}).encode()
-    connection.sendall(response(200, JSON, body))
-
-
-def header(request: bytes, name: str) -> str | None:
-    found = re.search(rf"(?i)\r\n{name}: ([^\r]*)".encode(), request)
-    return found[1].decode() if found else None
-
-
-def body(request: bytes) -> bytes:
-    return request.partition(b"\r\n\r\n")[2]
-
-
-def texts(execution: TaskExecution) -> str:
-    return "\n".join(execution.log_lines.values_list("text", flat=True))
-
-
-# --- success ------------------------------------------------------------------------------------------------------------
-
-
-def test_a_call_is_made_and_recorded(serve, run, worker):
-    server = serve()
-    task = api_call(server, method="POST", headers={"X-Run": "{{ input.run }}"}, body={"a": ["{{ input.run }}", None]})
-
-    execution = run(task, input_data={"run": 5})
-
-    [request] = server.requests
-    assert request.startswith(b"POST /hook HTTP/1.1\r\n")
-    assert (header(request, "X-Run"), json.loads(body(request))) == ("5", {"a": [5, None]})
-    assert header(request, "Content-Type") == "application/json"
-    assert (execution.status, execution.worker, execution.due_at, execution.attempt) == ("success", None, None, 1)
-    assert execution.started_at <= execution.finished_at
-    assert execution.duration_ms is not None
-    output = execution.output_data
-    assert (output["status"], output["body"], output["headers"]["content-type"]) == (200, {"id": 7}, "application/json")
-    [attempt] = execution.attempts.all()
-    assert (attempt.status, attempt.number, attempt.epoch, attempt.worker) == ("success", 1, 1, worker)
-    assert attempt.answer["status"] == 200
-    task.refresh_from_db()
-    assert (task.success_count, task.failure_count, task.consecutive_failures) == (1, 0, 0)
-    assert (task.last_run_at, task.last_output) == (execution.finished_at, output)
-    assert "POST answered 200" in texts(execution)
-
-
-def test_a_later_run_sees_the_output_of_the_last_success(serve, run):
-    server = serve()
-    task = api_call(server, query={"since": "{{ last.output.body.id | default(0) }}"})
-    run(task)
-
-    run(task)
-
-    assert [request.split()[1] for request in server.requests] == [b"/hook?since=0", b"/hook?since=7"]
-
-
-def test_named_values_are_taken_out_of_the_answer(serve, run):
-    task = api_call(serve(), extract={"order": "response.body.id", "twice": "{{ response.body.id * 2 }}"})
-
-    output = run(task).output_data
-
-    assert (output["order"], output["twice"]) == (7, 14)
-
-
-@pytest.mark.parametrize(
-    ("given", "sent"),
-    [
-        ({"tag": ["a", "b"]}, b"tag=a&tag=b"),
-        ({"n": 1, "flag": True, "text": "ä b&c"}, b"n=1&flag=true&text=%C3%A4+b%26c"),
-        ({"deep": {"a": 1}}, b"deep=%7B%22a%22%3A1%7D"),
-        ({"nothing": None}, b"nothing="),
-    ],
-)
-def test_query_parameters(serve, run, given, sent):
-    server = serve()
-
-    run(api_call(server, query=given))
-
-    assert server.requests[0].split()[1] == b"/hook?" + sent
-
-
-def test_a_form_body(serve, run):
-    server = serve()
-
-    run(api_call(server, method="POST", body_type="form", body={"a": ["1", 2], "b": True}))
-
-    assert body(server.requests[0]) == b"a=1&a=2&b=true"
-    assert header(server.requests[0], "Content-Type") == "application/x-www-form-urlencoded"
-
-
-@pytest.mark.parametrize(
-    ("auth", "name", "value"),
-    [
-        ({"type": "basic", "username": "u", "password": "pä"}, "Authorization", "Basic dTpww6Q="),
-        ({"type": "bearer", "token": "t"}, "Authorization", "Bearer t"),
-        ({"type": "header", "name": "X-Key", "value": "v"}, "X-Key", "v"),
-        ({"type": "header", "value": "v"}, "X-Api-Key", "v"),
-        (
-            {"type": "hmac", "secret": "key"},
-            "X-Signature-256",
-            # HMAC-SHA256 of {"a":1} under "key"
-            "sha256=88a67f24bbcdaed0e6c997404bb79a743baf44c6bab2f4c27328e3009d22e342",
-        ),
-    ],
-    ids=["basic", "bearer", "header", "default header", "hmac"],
-)
-def test_authentication(serve, run, auth, name, value):
-    server = serve()
-
-    run(api_call(server, method="POST", body={"a": 1}, auth=auth))
-
-    assert header(server.requests[0], name) == value
-
-
-@pytest.mark.parametrize(
-    ("expected", "status", "outcome"),
-    [
-        ("2xx", 204, "success"), ("2xx", 301, "failed"), (404, 404, "success"), ("404", 404, "success"),
-        ([200, "4xx"], 418, "success"), ([200, 201], 202, "failed"), ("3XX", 302, "success"),
-    ],
-)  # fmt: skip
-def test_which_answers_are_expected(serve, run, expected, status, outcome):
-    task = api_call(serve(response(status)), expect_status=expected)
-
-    assert run(task).status == outcome
-
-
-# --- retries ------------------------------------------------------------------------------------------------------------
+# --- retries ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_failed_attempt_is_parked_for_the_next_one(serve, run):
@@ -342,7 +157,7 @@ def test_the_worker_holds_nothing_after_a_run(serve, run):
     assert held.all() == []
 
 
-# --- time and cancelling ------------------------------------------------------------------------------------------------
+# --- time and cancelling ----------------------------------------------------------------------------------------------
 
 
 def test_a_silent_target_ends_in_a_timeout(serve, run):
@@ -454,7 +269,7 @@ def test_a_run_asked_to_cancel_during_an_attempt_that_fails_is_not_tried_again(s
     assert (execution.status, execution.error_message) == ("cancelled", "Cancelled.")
 
 
-# --- what cannot be run -------------------------------------------------------------------------------------------------
+# --- what cannot be run -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -548,160 +363,7 @@ def test_the_log_is_kept_when_its_write_is_repeated(serve, run, monkeypatch):
     assert texts(execution).count("Attempt 1 failed") == 1
 
 
-# --- secrets ------------------------------------------------------------------------------------------------------------
-
-
-def everything_stored() -> str:
-    models = [TaskExecution, TaskAttempt, TaskLog, ScheduledTask, LogEntry]
-    return json.dumps([[list(model.objects.values()) for model in models], jobs()], default=str)
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        {"headers": {"X-Custom": "{{ secrets.TOKEN }}"}},
-        {"auth": {"type": "bearer", "token": "{{ secrets.TOKEN }}"}},
-        {"auth": {"type": "basic", "username": "u", "password": "{{ secrets.TOKEN }}"}},
-        {"query": {"key": "{{ secrets.TOKEN }}"}},
-        {"method": "POST", "body": {"nested": [{"key": "a {{ secrets.TOKEN }} b"}]}},
-        {"method": "POST", "body_type": "form", "body": {"key": "{{ secrets.TOKEN }}"}},
-    ],
-    ids=["header", "bearer", "basic", "query", "body", "form"],
-)
-def test_a_secret_reaches_its_target_and_nothing_else(serve, run, caplog, config):
-    SecretFactory(name="TOKEN", value=CANARY)
-    caplog.set_level("DEBUG", "tasks")
-    server = serve(echo)
-
-    execution = run(api_call(server, **config))
-
-    assert execution.status == "success"
-    assert CANARY in server.requests[0].decode() or "dTpjYW5hcnktNGY5YzIxZTA3Yg==" in server.requests[0].decode()
-    stored = everything_stored()
-    assert "[redacted]" in stored
-    for spelling in (CANARY, CANARY.encode().hex(), "Y2FuYXJ5LTRmOWMyMWUwN2", "5hcnktNGY5YzIxZTA3"):
-        assert spelling not in stored
-        assert spelling not in caplog.text
-    assert Secret.objects.get().last_used_at is not None
-
-
-@pytest.mark.parametrize("change", ["made", "rotated away"])
-def test_a_secret_is_masked_whenever_it_was_made_or_rotated(serve, run, change):
-    """Its value was used in the call, whether or not the cache of live values knows it by then."""
-    live_secrets.refresh()
-    secret = SecretFactory(name="TOKEN", value=CANARY)
-
-    def answer(connection: Any, request: bytes) -> None:
-        echo(connection, request)
-
-    server = serve(answer)
-    task = api_call(server, headers={"X": "{{ secrets.TOKEN }}"})
-    if change == "rotated away":
-        run(task)
-        Secret.objects.update(ciphertext=crypto.encrypt("another-value-0001", bind=f"secret:{secret.name}"))
-        live_secrets.refresh()
-        TaskExecution.objects.all().delete()
-        task.refresh_from_db()
-    run(task)
-
-    assert CANARY not in everything_stored()
-
-
-def test_a_whole_address_may_be_secret(serve, run):
-    server = serve()
-    SecretFactory(name="HOOK", value=f"{server.url}/services/{CANARY}")
-
-    execution = run(api_call(server, url="{{ secrets.HOOK }}"))
-
-    assert (execution.status, execution.error_message) == ("success", "")
-    assert server.requests[0].split()[1] == f"/services/{CANARY}".encode()
-    assert CANARY not in everything_stored()
-
-
-def test_a_secret_that_does_not_fit_its_place_is_not_shown(serve, run):
-    SecretFactory(name="TOKEN", value=CANARY)
-
-    execution = run(api_call(serve(), method="{{ secrets.TOKEN }}"))
-
-    assert execution.attempts.get().error_class == "configuration.config"
-    assert CANARY not in everything_stored()
-
-
-def test_a_secret_in_an_answer_that_is_an_error_is_masked(serve, run):
-    SecretFactory(name="TOKEN", value=CANARY)
-    server = serve(response(500, [("X-Echo", CANARY)], b"no " + CANARY.encode()))
-
-    execution = run(api_call(server, headers={"X": "{{ secrets.TOKEN }}"}))
-
-    kept = execution.attempts.get().answer
-    assert (kept["body"], kept["headers"]["x-echo"]) == ("no [redacted]", "[redacted]")
-    assert CANARY not in everything_stored()
-
-
-def test_a_secret_in_an_error_message_is_masked(serve, run):
-    SecretFactory(name="TOKEN", value=CANARY, allowed_hosts=["api.example.com"])
-
-    execution = run(api_call(serve(), url="https://{{ secrets.TOKEN }}.example.com/"))
-
-    assert "may not be sent to [redacted].example.com" in execution.error_message
-    assert "[redacted].example.com" in texts(execution)
-    assert CANARY not in everything_stored()
-
-
-def test_a_secret_in_an_error_is_masked_even_where_the_answer_is_cut(serve, run):
-    SecretFactory(name="TOKEN", value=CANARY)
-    filler = b"x" * (8_192 - 6)
-    server = serve(response(500, [], filler + CANARY.encode()))
-
-    execution = run(api_call(server, headers={"X": "{{ secrets.TOKEN }}"}))
-
-    kept = execution.attempts.get().answer
-    assert kept["body_truncated"] is True
-    assert CANARY[:6] not in json.dumps(kept)
-
-
-def test_a_secret_may_be_sent_to_its_hosts_only(serve, run):
-    SecretFactory(name="TOKEN", value=CANARY, allowed_hosts=["api.example.com", "*.example.org"])
-    server = serve()
-
-    execution = run(api_call(server, headers={"X": "{{ secrets.TOKEN }}"}))
-
-    assert (execution.status, server.requests) == ("failed", [])
-    assert execution.attempts.get().error_class == "authorization.secret_host"
-    assert "TOKEN may not be sent to 127.0.0.1" in execution.error_message
-
-
-def test_a_secret_bound_to_the_target_is_sent(serve, run):
-    SecretFactory(name="TOKEN", value=CANARY, allowed_hosts=["127.0.0.1"])
-    server = serve()
-
-    run(api_call(server, headers={"X": "{{ secrets.TOKEN }}"}))
-
-    assert header(server.requests[0], "X") == CANARY
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        {"headers": {"X-Customer": "{{ secrets.TOKEN }}"}},
-        {"auth": {"type": "header", "name": "X-Customer", "value": "{{ secrets.TOKEN }}"}},
-        {"auth": {"type": "bearer", "token": "{{ secrets.TOKEN }}"}},
-    ],
-    ids=["header", "named header", "bearer"],
-)
-def test_a_secret_does_not_follow_a_redirect_to_another_origin(serve, run, config):
-    SecretFactory(name="TOKEN", value=CANARY, allowed_hosts=["127.0.0.1"])
-    elsewhere = serve()
-    server = serve(redirect(302, f"{elsewhere.url}/there"))
-
-    execution = run(api_call(server, follow_redirects=True, **config))
-
-    assert (execution.status, len(elsewhere.requests)) == ("success", 1)
-    assert CANARY in server.requests[0].decode()
-    assert CANARY not in elsewhere.requests[0].decode()
-
-
-# --- what is kept -------------------------------------------------------------------------------------------------------
+# --- what is kept -----------------------------------------------------------------------------------------------------
 
 
 def test_an_oversized_output_is_kept_as_a_marked_preview(serve, run):
@@ -735,129 +397,3 @@ def test_what_postgresql_cannot_store_is_replaced(serve, run):
 
     assert execution.status == "success"
     assert "\x00" not in json.dumps(execution.output_data)
-
-
-# --- webhook ------------------------------------------------------------------------------------------------------------
-
-
-def webhook(server: StubServer, **config: Any) -> ScheduledTask:
-    fields = {"name": "hook", "task_type": "webhook", "retry_policy": AT_ONCE}
-    return services.create_task(fields={**fields, "config": {"url": server.url, **config}})
-
-
-def test_a_webhook_is_signed_as_standard_webhooks_wants(serve, run):
-    SecretFactory(name="SIGNING", value=WHSEC)
-    server = serve()
-    task = webhook(server, event="order.paid", payload={"id": "{{ input.id }}"}, secret="{{ secrets.SIGNING }}")
-
-    execution = run(task, input_data={"id": 12})
-
-    [request] = server.requests
-    names = ("webhook-id", "webhook-timestamp", "webhook-signature")
-    sent = {name: header(request, name) for name in names}
-    assert json.loads(body(request)) == {"type": "order.paid", "id": 12}
-    assert sent == sign_standard_webhook(WHSEC, sent["webhook-id"], int(sent["webhook-timestamp"]), body(request))
-    assert abs(int(sent["webhook-timestamp"]) - time.time()) < 60
-    assert (execution.status, execution.output_data["message_id"]) == ("success", sent["webhook-id"])
-    assert WHSEC not in everything_stored()
-
-
-def test_a_repeated_webhook_keeps_its_id(serve, run):
-    server = serve(answers(500, 200))
-    task = webhook(server, payload={})
-
-    run(run(task))
-
-    first, second = server.requests
-    assert header(first, "webhook-id") == header(second, "webhook-id")
-    assert header(first, "Idempotency-Key") == header(second, "Idempotency-Key")
-
-
-def test_two_runs_send_different_webhooks(serve, run):
-    server = serve()
-    task = webhook(server, payload={})
-
-    run(task)
-    run(task)
-
-    first, second = server.requests
-    assert header(first, "webhook-id") != header(second, "webhook-id")
-
-
-def test_an_unusable_signing_secret_is_named_without_its_value(serve, run):
-    SecretFactory(name="SIGNING", value="whsec_short-canary")
-    server = serve()
-
-    execution = run(webhook(server, payload={}, secret="{{ secrets.SIGNING }}"))
-
-    assert (execution.status, server.requests) == ("failed", [])
-    assert execution.attempts.get().error_class == "configuration.secret"
-    assert "short-canary" not in everything_stored()
-
-
-# --- cron ---------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def job(monkeypatch) -> list[dict[str, Any]]:
-    """A server job that notes what it is run with."""
-    calls: list[dict[str, Any]] = []
-    schema = {
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {"days": {"type": "integer", "minimum": 1, "default": 30}},
-    }
-
-    def work(arguments: dict[str, Any]) -> dict[str, Any]:
-        calls.append(arguments)
-        return {"deleted": 3}
-
-    monkeypatch.setattr(server_jobs, "_entries", {"tidy": ServerJob(run=work, config_schema=schema, help="Tidies.")})
-    return calls
-
-
-def cron(**config: Any) -> ScheduledTask:
-    return services.create_task(fields={"name": "cron", "task_type": "cron", "config": config})
-
-
-def test_a_server_job_is_run_with_its_defaults(run, job):
-    execution = run(cron(job="tidy"))
-
-    assert (execution.status, execution.output_data, job) == ("success", {"deleted": 3}, [{"days": 30}])
-
-
-def test_a_server_job_is_given_the_plain_value_of_a_secret(run, monkeypatch):
-    SecretFactory(name="TOKEN", value=CANARY)
-    calls: list[dict[str, Any]] = []
-    work = ServerJob(run=lambda arguments: calls.append(arguments) or arguments, config_schema={}, help="")
-    monkeypatch.setattr(server_jobs, "_entries", {"tidy": work})
-
-    execution = run(cron(job="tidy", arguments={"key": "{{ secrets.TOKEN }}"}))
-
-    assert (calls, execution.output_data) == ([{"key": CANARY}], {"key": "[redacted]"})
-
-
-def test_an_unknown_server_job_is_named_with_the_known_ones(run, job):
-    execution = run(cron(job="tidi"))
-
-    assert (execution.status, job) == ("failed", [])
-    assert execution.attempts.get().error_class == "configuration.job"
-    assert "'tidi' is unknown; known are tidy" in execution.error_message
-
-
-def test_arguments_that_a_server_job_does_not_take_are_refused(run, job):
-    execution = run(cron(job="tidy", arguments={"days": "{{ 0 }}"}))
-
-    assert (execution.status, job) == ("failed", [])
-    assert execution.attempts.get().error_class == "configuration.arguments"
-    assert "days" in execution.error_message
-
-
-def test_a_refusal_of_a_server_job_is_shown(run, monkeypatch):
-    def work(arguments: dict[str, Any]) -> dict[str, Any]:
-        raise Conflict("Another one is tidying already.")
-
-    monkeypatch.setattr(server_jobs, "_entries", {"tidy": ServerJob(run=work, config_schema={}, help="")})
-    execution = run(cron(job="tidy"))
-
-    assert (execution.status, execution.error_message) == ("failed", "Another one is tidying already.")

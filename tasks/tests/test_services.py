@@ -61,11 +61,11 @@ def test_a_scheduled_task_knows_its_next_run():
     [
         ({"task_type": "api_call"}, "rerun"),
         ({"task_type": "webhook"}, "rerun"),
-        ({"task_type": "cron", "config": {"job": "prune"}}, "fail"),
-        ({"task_type": "cron", "config": {"job": "prune"}, "on_lost_worker": "rerun"}, "rerun"),
+        ({"task_type": "cron", "config": {"job": "tidy"}}, "fail"),
+        ({"task_type": "cron", "config": {"job": "tidy"}, "on_lost_worker": "rerun"}, "rerun"),
     ],
 )
-def test_a_server_job_is_not_run_again_by_itself(fields, expected):
+def test_a_server_job_is_not_run_again_by_itself(job, fields, expected):
     assert create(**fields).on_lost_worker == expected
 
 
@@ -106,7 +106,8 @@ def test_a_retry_policy_is_stored_in_its_normal_form():
         ({"retry_policy": {"retry_if": "error.code =="}}, {"retry_policy.retry_if"}),
         ({"retry_policy": {"retry_if": "input.a == 1"}}, {"retry_policy.retry_if"}),
         ({"task_type": "webhook", "config": {}}, {"config.url"}),
-        ({"task_type": "cron", "config": {}}, {"config.job"}),
+        ({"task_type": "cron", "config": {}}, {"config"}),
+        ({"task_type": "cron", "config": {"job": "tidi"}}, {"config.job"}),
     ],
 )
 def test_what_is_wrong_with_a_task_is_said_by_field(fields, expected):
@@ -163,7 +164,7 @@ def test_a_change_is_judged_together_with_what_is_stored(task):
     with pytest.raises(Invalid) as caught:
         services.update_task(task=task, changes={"task_type": "cron"})
 
-    assert {fault["field"] for fault in caught.value.errors} >= {"config.job"}
+    assert {fault["field"] for fault in caught.value.errors} >= {"config.url"}
     assert ScheduledTask.objects.get().task_type == "api_call"
 
 

@@ -207,7 +207,7 @@ def test_a_task_is_changed_field_by_field(api, task):
 
 @pytest.mark.parametrize(
     ("change", "expected"),
-    [({"task_type": "cron"}, "config.job"), ({"unknown": 1}, "unknown"), ({"failure_count": 0}, "failure_count")],
+    [({"task_type": "cron"}, "config.url"), ({"unknown": 1}, "unknown"), ({"failure_count": 0}, "failure_count")],
 )
 def test_a_change_that_does_not_fit_is_refused(api, task, change, expected):
     assert expected in fields(api.patch(f"/v1/tasks/{task.pk}", change))
