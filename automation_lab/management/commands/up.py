@@ -64,7 +64,7 @@ class Command(BaseCommand):
 
     def _fill(self) -> None:
         try:
-            call_command("demo")
+            call_command("demo", if_empty=True)
         except CommandError as exc:  # such as: this lab is not empty, which is no reason not to start it
             self.stderr.write(f"--demo: {exc}")
 
