@@ -19,6 +19,8 @@ WITHOUT_DATABASE = {
     "findstatic",
     "diffsettings",
     "startapp",
+    "forward",
+    "listen",
 }
 
 

@@ -24,14 +24,14 @@ class StubServer:
     With `speaks_first` it answers without reading a request.
     """
 
-    def __init__(self, answer=OK, *, ssl_context=None, speaks_first=False):
+    def __init__(self, answer=OK, *, ssl_context=None, speaks_first=False, port=0):
         self.answer = answer
         self._speaks_first = speaks_first
         self.requests = []
         self.connections = 0
         self.stopping = threading.Event()
         self._ssl_context = ssl_context
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self.port = self._listener.getsockname()[1]
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
