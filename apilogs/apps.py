@@ -8,6 +8,9 @@ class ApiLogsConfig(AppConfig):
 
     def ready(self) -> None:
         from apilogs.live import API_LOG
-        from automation_lab.core.registry import live_topics
+        from apilogs.services import PRUNABLE
+        from automation_lab.core.registry import live_topics, prunable_tables
 
         live_topics.register(API_LOG.name, API_LOG)
+        for name, table in PRUNABLE.items():
+            prunable_tables.register(name, table)

@@ -15,6 +15,7 @@ from django.db.models.functions import TruncHour
 from apilogs import histogram, spool, storage
 from apilogs.models import ApiLog, ApiLogDrop, ApiLogHour
 from apilogs.rows import Row
+from automation_lab.core.registry import PrunableTable
 
 HOUR = timedelta(hours=1)
 RECENT_HOURS = 2
@@ -128,6 +129,12 @@ def prune_by_settings(now: datetime) -> dict[str, int]:
         "api_logs": prune(now, settings.RETENTION_API_LOGS_DAYS),
         "api_log_hours": prune_hours(now, settings.RETENTION_API_LOG_HOURS_DAYS),
     }
+
+
+PRUNABLE = {
+    "api_logs": PrunableTable("RETENTION_API_LOGS_DAYS", prune),
+    "api_log_hours": PrunableTable("RETENTION_API_LOG_HOURS_DAYS", prune_hours),
+}
 
 
 # --- spool ------------------------------------------------------------------------------------------------------------

@@ -8,8 +8,15 @@ class InboxConfig(AppConfig):
 
     def ready(self) -> None:
         from automation_lab.core.execution.hints import kind_of
-        from automation_lab.core.registry import executables, live_topics, replay_targets, secret_values
-        from inbox import replay_url
+        from automation_lab.core.registry import (
+            encrypted_values,
+            executables,
+            live_topics,
+            prunable_tables,
+            replay_targets,
+            secret_values,
+        )
+        from inbox import pruning, replay_url, rotation
         from inbox.forwarding import ForwardExecutable
         from inbox.live import FORWARD, REPLAY, WEBHOOK
         from inbox.models import Forward, Replay
@@ -23,3 +30,6 @@ class InboxConfig(AppConfig):
         executables.register(kind_of(Forward), ForwardExecutable())
         executables.register(kind_of(Replay), ReplayExecutable())
         replay_targets.register("url", replay_url.TARGET)
+        prunable_tables.register("webhooks", pruning.WEBHOOKS)
+        encrypted_values.register("sources", rotation.rotate_sources)
+        encrypted_values.register("replays", rotation.rotate_replays)

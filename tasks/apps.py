@@ -7,9 +7,19 @@ class TasksConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from automation_lab.core import pruning as retention
         from automation_lab.core.execution.hints import kind_of
-        from automation_lab.core.registry import executables, live_topics, secret_values, tick_sources
-        from tasks import channels, notifications, signals, ticking
+        from automation_lab.core.registry import (
+            encrypted_values,
+            executables,
+            live_topics,
+            prunable_tables,
+            secret_users,
+            secret_values,
+            server_jobs,
+            tick_sources,
+        )
+        from tasks import channels, notifications, pruning, secrets, signals, ticking
         from tasks.handlers.api_call import ApiCallHandler
         from tasks.handlers.base import handlers
         from tasks.handlers.cron import CronHandler
@@ -30,3 +40,10 @@ class TasksConfig(AppConfig):
         secret_values.register("secrets", live_values)
         secret_values.register("channels", channels.live_values)
         live_topics.register(TASK_EXECUTION.name, TASK_EXECUTION)
+        encrypted_values.register("secrets", secrets.rotate)
+        encrypted_values.register("channels", channels.rotate)
+        secret_users.register("tasks", secrets.uses_in_tasks)
+        secret_users.register("channels", secrets.uses_in_channels)
+        prunable_tables.register("task_executions", pruning.TASK_EXECUTIONS)
+        prunable_tables.register("notifications", pruning.NOTIFICATIONS)
+        server_jobs.register("prune", retention.PRUNE)

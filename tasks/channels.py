@@ -13,6 +13,8 @@ from django.views.decorators.debug import sensitive_variables
 
 from automation_lab.core import crypto
 from automation_lab.core.exceptions import Invalid
+from automation_lab.core.registry import Rotation
+from automation_lab.core.rotation import Counter, rotate_rows
 from automation_lab.core.secret_masks import live_secrets
 from tasks.models import NotificationChannel
 
@@ -110,6 +112,17 @@ def target_of(channel: NotificationChannel) -> str:
     target = crypto.decrypt(channel.target_ciphertext, bind=bind_of(channel.name))
     _mask(channel.kind, target)
     return target
+
+
+def rotate(dry_run: bool) -> Rotation:
+    """Encrypt every target with the first key."""
+
+    def change(channel: NotificationChannel, counter: Counter) -> list[str]:
+        before = channel.target_ciphertext
+        channel.target_ciphertext = counter.rotated(before, bind=bind_of(channel.name))
+        return ["target_ciphertext"] if channel.target_ciphertext != before else []
+
+    return rotate_rows(NotificationChannel.objects.all(), change, dry_run=dry_run)
 
 
 @sensitive_variables()

@@ -54,7 +54,7 @@ def announce(*, names: Iterable[str], event: str, subject: str, title: str, text
 def _take_turns(channel: NotificationChannel, subject: str) -> None:
     """Of two that report at the same moment, the second sees the first one's message and counts it up."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 7402))", [f"{channel.pk}:{subject}"])
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 7403))", [f"{channel.pk}:{subject}"])
 
 
 def _waiting(channel: NotificationChannel, event: str, subject: str) -> QuerySet[Notification]:

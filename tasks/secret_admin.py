@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import ProtectedError
 from django.http import HttpRequest
 from django.utils.timesince import timesince
 from unfold.contrib.filters.admin import BooleanRadioFilter, ChoicesDropdownFilter
@@ -24,7 +23,7 @@ from automation_lab.core.admin import (
     when_column,
 )
 from automation_lab.core.console_forms import ServiceForm, WriteOnlyField, required_on_add
-from automation_lab.core.exceptions import Conflict, Invalid
+from automation_lab.core.exceptions import Invalid
 from tasks import channels, secrets
 from tasks.models import Notification, NotificationChannel, Secret
 
@@ -90,10 +89,7 @@ class SecretAdmin(ServiceAdmin):
         return secrets.set_secret(name=instance.name, **changes)
 
     def destroy(self, instance: Secret) -> None:
-        try:
-            secrets.delete_secret(secret=instance)
-        except ProtectedError as error:
-            raise Conflict(f"{instance} signs the messages of a channel: change that channel first.") from error
+        secrets.delete_secret(secret=instance)
 
 
 class ChannelForm(ServiceForm):

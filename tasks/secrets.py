@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 
 from django.db import transaction
+from django.db.models import TextField
+from django.db.models.functions import Cast
 from django.views.decorators.debug import sensitive_variables
 
-from automation_lab.core import clock, crypto
+from automation_lab.core import clock, crypto, secret_uses
 from automation_lab.core.exceptions import Conflict, Invalid
-from tasks.models import Secret
+from automation_lab.core.registry import Rotation, SecretUser
+from automation_lab.core.rotation import Counter, rotate_rows
+from tasks.models import NotificationChannel, ScheduledTask, Secret
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 HOST = re.compile(r"(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 MAX_VALUE_LENGTH = 16_384
 MAX_HOSTS = 50
+MOST_NAMED = 5
+CHANNEL = "channel"
 SHOWN_FROM_LENGTH = 12  # of a shorter value, the last four characters would give away too much
 
 
@@ -81,6 +87,40 @@ def clean_host(text: str) -> str:
         ) from None
 
 
-def delete_secret(*, secret: Secret) -> None:
-    """Delete it; a channel that signs with it keeps it (ProtectedError)."""
+@transaction.atomic
+def delete_secret(*, secret: Secret, force: bool = False) -> None:
+    """Delete it. Raises Conflict naming what uses it, unless `force`; a channel that signs with it keeps it in any case."""
+    users = secret_uses.users_of(secret.name)
+    keeping = [user for user in users if not force or user.kind == CHANNEL]
+    if keeping:
+        named = ", ".join(f"{user.kind} {user.name}" for user in keeping[:MOST_NAMED])
+        more = f" and {len(keeping) - MOST_NAMED} more" if len(keeping) > MOST_NAMED else ""
+        raise Conflict(f"The secret {secret.name} is used by {named}{more}: change that first.", code="secret_in_use")
     secret.delete()
+
+
+def rotate(dry_run: bool) -> Rotation:
+    """Encrypt every value with the first key."""
+
+    def change(secret: Secret, counter: Counter) -> list[str]:
+        before = secret.ciphertext
+        secret.ciphertext = counter.rotated(before, bind=bind_of(secret.name))
+        return ["ciphertext"] if secret.ciphertext != before else []
+
+    return rotate_rows(Secret.objects.all(), change, dry_run=dry_run)
+
+
+def uses_in_tasks() -> Iterator[tuple[str, SecretUser]]:
+    """(secret, task) for every task whose config names one."""
+    text = Cast("config", TextField())
+    tasks = ScheduledTask.objects.annotate(text=text).filter(text__contains="secrets").order_by("name")
+    for pk, name, config in tasks.values_list("pk", "name", "config"):
+        for secret in sorted(secret_uses.names_in(config)):
+            yield secret, SecretUser("task", pk, name)
+
+
+def uses_in_channels() -> Iterator[tuple[str, SecretUser]]:
+    """(secret, channel) for every channel that signs with one."""
+    channels = NotificationChannel.objects.exclude(secret=None).order_by("name")
+    for pk, name, secret in channels.values_list("pk", "name", "secret__name"):
+        yield secret, SecretUser(CHANNEL, pk, name)

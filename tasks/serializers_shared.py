@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from django.core.validators import RegexValidator
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.validators import UniqueValidator
 
+from automation_lab.core import secret_uses
 from automation_lab.core.serializers import StrictCharField, StrictModelSerializer
 from tasks import channels, secrets
 from tasks.models import NotificationChannel, Secret
@@ -68,6 +71,25 @@ class SecretSerializer(FixedNameMixin, StrictModelSerializer):
 
     def update(self, instance: Secret, validated_data: dict[str, Any]) -> Secret:
         return secrets.set_secret(**{**validated_data, "name": instance.name})
+
+
+class SecretUserSerializer(serializers.Serializer[Any]):
+    kind = serializers.CharField(help_text="task, workflow or channel.")
+    id = serializers.IntegerField()
+    name = serializers.CharField()
+
+
+class SecretDetailSerializer(SecretSerializer):
+    """A secret without its value, with what names it."""
+
+    used_by = serializers.SerializerMethodField()
+
+    class Meta(SecretSerializer.Meta):
+        fields = [*SecretSerializer.Meta.fields, "used_by"]
+
+    @extend_schema_field(SecretUserSerializer(many=True))
+    def get_used_by(self, secret: Secret) -> list[dict[str, Any]]:
+        return [asdict(user) for user in secret_uses.users_of(secret.name)]
 
 
 class NotificationChannelSerializer(FixedNameMixin, StrictModelSerializer):

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from automation_lab.core import audit
+from automation_lab.core.exceptions import Invalid
 from automation_lab.core.execution.failures import RunError
 from automation_lab.core.execution.results import masked_text
 from automation_lab.core.filters import StrictFilterSet
+from automation_lab.core.problems import ProblemSerializer
 from automation_lab.core.viewsets import LabModelViewSet
 from tasks import notifications, secrets
 from tasks.models import NotificationChannel, Secret
-from tasks.serializers_shared import NotificationChannelSerializer, SecretSerializer
+from tasks.serializers_shared import NotificationChannelSerializer, SecretDetailSerializer, SecretSerializer
 
 
 class SecretFilterSet(StrictFilterSet):
@@ -35,9 +37,26 @@ class SecretViewSet(LabModelViewSet):
     ordering_fields = ["name", "created_at", "rotated_at", "last_used_at"]
     scope_area = "tasks"
     closed_when_open = True
+    extra_query_parameters = ("force",)
+
+    def get_serializer_class(self) -> type[Any]:
+        return SecretDetailSerializer if self.action == "retrieve" else SecretSerializer
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("force", bool, description="Also when tasks or workflows name it; default false.")
+        ],
+        responses={204: None, 409: ProblemSerializer},
+    )
+    def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Delete a secret that nothing names any more; `used_by` of it says what does."""
+        return super().destroy(request, *args, **kwargs)
 
     def perform_destroy(self, instance: Secret) -> None:
-        secrets.delete_secret(secret=instance)
+        text = self.request.query_params.get("force", "false")
+        if text not in ("true", "false"):
+            raise Invalid("Must be true or false.", field="force")
+        secrets.delete_secret(secret=instance, force=text == "true")
 
 
 class TestResultSerializer(serializers.Serializer[Any]):

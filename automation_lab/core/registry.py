@@ -76,6 +76,34 @@ class ReplayTarget:
     scope_area: str
 
 
+@dataclass(frozen=True)
+class PrunableTable:
+    """Rows that may go when they are old. `prune(now=, days=, dry_run=)` deletes them in short transactions; returns how
+    many, or how many it would be. `setting` names the days they are kept; 0 there keeps them for ever.
+    """
+
+    setting: str
+    prune: Callable[..., int]
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """What became of the ciphertexts of one kind: encrypted anew, made with the first key already, not readable."""
+
+    rotated: int
+    current: int
+    unreadable: list[str]
+
+
+@dataclass(frozen=True)
+class SecretUser:
+    """Something that names a secret; `kind` such as task, `name` what people call it."""
+
+    kind: str
+    id: int
+    name: str
+
+
 executables: Registry[Any] = Registry("executables")
 """kind -> core.execution.runner.Executable: what the engine can run."""
 
@@ -93,3 +121,12 @@ server_jobs: Registry[ServerJob] = Registry("server jobs")
 
 replay_targets: Registry[ReplayTarget] = Registry("replay targets")
 """name -> where webhooks of the inbox can be sent again."""
+
+prunable_tables: Registry[PrunableTable] = Registry("prunable tables")
+"""name -> what `prune` deletes by the RETENTION_… settings, in the order of their registration."""
+
+encrypted_values: Registry[Callable[[bool], Rotation]] = Registry("encrypted values")
+"""name -> callable(dry_run) that encrypts what it stores with the first key."""
+
+secret_users: Registry[Callable[[], Iterator[tuple[str, SecretUser]]]] = Registry("secret users")
+"""name -> callable giving (name of a secret, who names it), for every use."""
