@@ -56,13 +56,14 @@ def _arrivals(event: senders.Event, chance: Chance, at: datetime, secret: str) -
     sent = senders.send(event, body, chance, at, secret)
     first = _webhook(event, body, sent, chance, at)
     first.verification = "verified" if reasons else "not_configured"
+    first.dedupe_key = sent.delivery_id
     if not sent.delivery_id or not chance.happens(REPEATED_SHARE):
         return [first]
     again_at = later(at, chance.randint(5_000, 90_000))
     if again_at > chance.now:
         return [first]
     again = _webhook(event, body, sent, chance, again_at)
-    again.verification, again.is_duplicate = first.verification, True
+    again.verification, again.is_duplicate, again.dedupe_key = first.verification, True, first.dedupe_key
     first.duplicate_count = 1
     return [first, again]
 
