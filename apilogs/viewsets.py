@@ -25,11 +25,12 @@ from apilogs.serializers import (
     TimeseriesSerializer,
 )
 from automation_lab.core.exceptions import Invalid
+from automation_lab.core.export import RENDERERS, ExportRenderer
 from automation_lab.core.filters import check_query_parameters
 from automation_lab.core.viewsets import DestroyMixin, LabGenericViewSet
 
 EXPORT_ORDERINGS = ("created_at", "-created_at")
-FORMATS = [renderer.format for renderer in export.RENDERERS]
+FORMATS = [renderer.format for renderer in RENDERERS]
 
 
 class ApiLogViewSet(DestroyMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, LabGenericViewSet):
@@ -75,17 +76,17 @@ class ApiLogViewSet(DestroyMixin, mixins.ListModelMixin, mixins.RetrieveModelMix
             (200, "application/x-ndjson"): OpenApiTypes.STR,
         },
     )
-    @action(detail=False, renderer_classes=export.RENDERERS, pagination_class=None)
+    @action(detail=False, renderer_classes=RENDERERS, pagination_class=None)
     def export(self, request: Request) -> StreamingHttpResponse:
         """All rows that match, as one download: newest first, or `ordering=created_at`."""
         check_query_parameters(request, [*ApiLogFilterSet.base_filters, "ordering"])
         ordering = request.query_params.get("ordering") or "-created_at"
         if ordering not in EXPORT_ORDERINGS:
             raise Invalid(f"The export takes ordering={' or '.join(EXPORT_ORDERINGS)}.", field="ordering")
-        renderer = cast(export.ExportRenderer, request.accepted_renderer)
+        renderer = cast(ExportRenderer, request.accepted_renderer)
         logs = export.pages(self.filter_queryset(self.get_queryset()), newest_first=ordering == "-created_at")
         return StreamingHttpResponse(
-            renderer.write(logs),
+            renderer.write(logs, export.FIELDS),
             content_type=f"{renderer.media_type}; charset=utf-8",
             headers={"Content-Disposition": f'attachment; filename="api-logs.{renderer.format}"'},
         )
