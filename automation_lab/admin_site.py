@@ -7,15 +7,19 @@ from typing import Any
 from django.conf import settings
 from django.contrib import admin
 from django.db.models import Model, Q, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.views.decorators.http import require_POST
 from unfold.dataclasses import SearchResult
 
 from apilogs.models import ApiLog
 from automation_lab import console_overview
 from automation_lab.core import display as show
 from automation_lab.core.admin import Panel, panel_of
+from automation_lab.core.exceptions import Invalid
+from automation_lab.core.execution import retry_words
+from automation_lab.core.safe_json import parse_api_body
 from inbox.models import Source, Webhook
 from tasks.models import ScheduledTask, TaskExecution
 from workflows.models import Workflow, WorkflowExecution
@@ -149,11 +153,30 @@ def _result(label: str, icon: str, row: Model) -> SearchResult:
     return SearchResult(title=str(row), description=group, link=show.object_url(label, row.pk), icon=icon)
 
 
+# --- previews ---------------------------------------------------------------------------------------------------------
+
+
+@require_POST
+def preview_retry_policy(request: HttpRequest) -> JsonResponse:
+    """What a retry policy means, while it is typed."""
+    try:
+        asked = parse_api_body(request.body)
+        policy = asked.get("retry_policy") if isinstance(asked, dict) else None
+        if not isinstance(policy, dict):
+            raise Invalid("A retry policy is a JSON object.")
+        return JsonResponse({"explanation": retry_words.explain(policy)})
+    except Invalid as error:
+        return JsonResponse({"detail": error.message, "errors": error.errors}, status=400)
+
+
 # --- one correlation id -----------------------------------------------------------------------------------------------
 
 
 def extra_urls() -> list[URLPattern]:
-    return [path("trace/<path:correlation_id>/", admin.site.admin_view(trace), name="trace")]
+    return [
+        path("trace/<path:correlation_id>/", admin.site.admin_view(trace), name="trace"),
+        path("preview-retry-policy/", admin.site.admin_view(preview_retry_policy), name="preview_retry_policy"),
+    ]
 
 
 def trace(request: HttpRequest, correlation_id: str) -> HttpResponse:

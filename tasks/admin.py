@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from django.contrib import admin
-from django.db.models import OuterRef, QuerySet, Subquery
-from django.http import HttpRequest, HttpResponse
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils import timezone
+from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import BooleanRadioFilter, ChoicesDropdownFilter
 from unfold.decorators import action, display
@@ -24,35 +28,20 @@ from automation_lab.core.admin import (
     text_column,
     when_column,
 )
-from automation_lab.core.console_forms import (
-    InputDialogForm,
-    JSONObjectField,
-    NoteDialogForm,
-    ServiceForm,
-    TimeRangeFilter,
-)
-from automation_lab.core.exceptions import Invalid
-from tasks import command_access, execution_admin, previews, secret_admin, services, validation  # noqa: F401 - two register their own
+from automation_lab.core.console_forms import InputDialogForm, NoteDialogForm, TimeRangeFilter, dialog_again
+from automation_lab.core.exceptions import AutomationLabError
+from tasks import backfill as backfills
+from tasks import command_access, console, execution_admin, history, secret_admin, services  # noqa: F401 - two register their own
 from tasks.models import ScheduledTask, TaskExecution
+from tasks.task_forms import BackfillForm, TaskForm
 
 PANEL_ROWS = 8
-LOG_LINES = 200
-
-
-class TaskForm(ServiceForm):
-    config = JSONObjectField(required=False, help_text="What the task does; the keys depend on its type.")
-    retry_policy = JSONObjectField(required=False, help_text='Such as {"max_attempts": 5}. Empty: one attempt.')
-    notify = JSONObjectField(required=False, help_text="{failure, recovery, skipped, paused: [channel names]}")
-
-    class Meta:
-        model = ScheduledTask
-        fields = sorted(services.EDITABLE)
-
-    def check(self) -> None:
-        validation.check_task(self.instance)
-
-
-NEW_SCHEDULE = section("Schedule", "schedule timezone|jitter_seconds anchor_at start_at end_at")
+BACKFILL = confirmation(
+    "Run the slots of a past period",
+    "Those that were missed or skipped, or that have no run. They are counted first.",
+    "Count",
+    BackfillForm,
+)
 
 
 @admin.register(ScheduledTask)
@@ -60,13 +49,13 @@ class ScheduledTaskAdmin(ServiceAdmin):
     form = TaskForm
     list_display = [
         "name",
-        "enabled",
+        "show_state",
         "show_type",
         "show_schedule",
-        "show_last_status",
+        "show_recent_runs",
+        "show_p95",
         "show_last_run",
-        "show_next_run",
-        "show_results",
+        "show_coming_run",
     ]
     list_filter = [
         ("enabled", BooleanRadioFilter),
@@ -79,24 +68,22 @@ class ScheduledTaskAdmin(ServiceAdmin):
     date_hierarchy = "created_at"
     ordering = ["name", "id"]
     actions = ["enable_selected", "disable_selected", "delete_selected"]
-    actions_detail = ["run_now", "pause", "resume"]
+    actions_detail = ["run_now", "pause", "resume", "backfill", "duplicate"]
     readonly_fields = ["version"]
     fieldsets = [
         section(None, "name description task_type config enabled pause_note"),
-        section(
-            "Schedule", "schedule show_upcoming show_schedule_error timezone|jitter_seconds anchor_at start_at end_at"
-        ),
+        section("Schedule", "schedule timezone|jitter_seconds anchor_at start_at end_at"),
         section(
             "When it fails or is late",
-            "retry_policy timeout_seconds|max_concurrency overlap|misfire grace_seconds|pause_after_failures "
-            "on_lost_worker|priority notify",
+            "retry_policy timeout_seconds|max_concurrency overlap|grace_seconds misfire|misfire_limit "
+            "pause_after_failures|priority on_lost_worker notify",
         ),
     ]
     state_fieldsets = [
         section(
             "State",
-            "show_last_run|show_next_run show_results|version show_created_at|show_updated_at show_archived_at "
-            "show_last_output",
+            "show_state|show_p95 show_last_run|show_next_run show_results|version show_schedule_error "
+            "show_created_at|show_updated_at show_archived_at show_last_output",
         ),
     ]
 
@@ -109,40 +96,48 @@ class ScheduledTaskAdmin(ServiceAdmin):
     show_archived_at = when_column("archived_at")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        return (
-            [*self.fieldsets, *self.state_fieldsets]
-            if obj
-            else [*self.fieldsets[:1], NEW_SCHEDULE, *self.fieldsets[2:]]
-        )
+        return [*self.fieldsets, *self.state_fieldsets] if obj else self.fieldsets
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[ScheduledTask]:
-        latest = TaskExecution.objects.filter(task=OuterRef("pk")).order_by("-id").values("status")[:1]
-        return super().get_queryset(request).annotate(last_status=Subquery(latest))
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """What the form to add begins with: for a copy, all of the other task but its name, switched off."""
+        initial = super().get_changeform_initial_data(request)
+        original = self.get_object(request, request.GET.get("copy_of", ""))
+        if original is None or not self.has_view_permission(request, original):
+            return initial
+        copied = {name: getattr(original, name) for name in services.EDITABLE}
+        return {**copied, "name": f"{original.name[:190]} (copy)", "enabled": False, "pause_note": ""}
+
+    def complete_rows(self, rows: Iterable[Any]) -> None:
+        tasks = list(rows)
+        found = history.recent([task.pk for task in tasks])
+        for task in tasks:
+            task.history = found[task.pk]
+
+    @display(description="State", ordering="enabled")
+    def show_state(self, task: ScheduledTask) -> SafeString:
+        return console.state_of(task)
 
     @display(description="Type", ordering="task_type")
     def show_type(self, task: ScheduledTask) -> SafeString:
         return show.tag(task.task_type)
 
     @display(description="Schedule")
-    def show_schedule(self, task: ScheduledTask) -> Any:
-        if task.schedule_error:
-            return show.label("cannot be evaluated", "bad")
-        if not task.schedule:
-            return show.muted("by hand")
-        return show.mono(task.schedule if task.timezone == "UTC" else f"{task.schedule} {task.timezone}")
+    def show_schedule(self, task: ScheduledTask) -> SafeString:
+        return console.schedule_words(task)
 
-    @display(description="Next runs")
-    def show_upcoming(self, task: ScheduledTask) -> Any:
-        try:
-            preview = previews.of_task(task, now=timezone.now(), count=5)
-        except Invalid as error:
-            return error.message
-        runs = [show.joined([show.when(run["at_utc"]), show.muted(run["note"])]) for run in preview["runs"]]
-        return show.lines([preview["explanation"], *runs])
+    @display(description="Latest runs")
+    def show_recent_runs(self, task: Any) -> SafeString:
+        return console.run_cells(task.history)
 
-    @display(description="Last result")
-    def show_last_status(self, task: Any) -> SafeString:
-        return show.state(task.last_status or "")
+    @display(description="p95")
+    def show_p95(self, task: Any) -> str:
+        if not hasattr(task, "history"):
+            self.complete_rows([task])
+        return show.duration(task.history.p95_ms)
+
+    @display(description="Next run", ordering="next_run_at")
+    def show_coming_run(self, task: ScheduledTask) -> SafeString:
+        return show.when_both(task.next_run_at, zone=ZoneInfo(task.timezone))
 
     @display(description="Runs", ordering="failure_count")
     def show_results(self, task: ScheduledTask) -> SafeString:
@@ -153,6 +148,9 @@ class ScheduledTaskAdmin(ServiceAdmin):
 
     def has_run_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self.allows(request, "tasks.add_taskexecution")
+
+    def has_duplicate_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.has_add_permission(request)
 
     @action(
         description="Run now",
@@ -201,6 +199,50 @@ class ScheduledTaskAdmin(ServiceAdmin):
 
         return self.act(request, object_id, resume)
 
+    @action(
+        description="Backfill",
+        url_path="backfill",
+        icon="history",
+        permissions=["change"],
+        dialog=BACKFILL,
+    )
+    def backfill(self, request: HttpRequest, form: BackfillForm, object_id: str) -> HttpResponse:
+        task = self.get_object(request, object_id)
+        if task is None:
+            raise Http404(f"There is no task {object_id}.")
+        from_at, to_at = form.period
+        if not form.is_counted:
+            return self._count(request, form, task)
+
+        def run(task: ScheduledTask) -> str:
+            command_access.check_task(request.user, task)
+            done = backfills.backfill(task=task, from_at=from_at, to_at=to_at)
+            return f"Backfilled {done.revived + done.created} slots."
+
+        return self.act(request, object_id, run)
+
+    def _count(self, request: HttpRequest, form: BackfillForm, task: ScheduledTask) -> HttpResponse:
+        from_at, to_at = form.period
+        try:
+            found = backfills.backfill(task=task, from_at=from_at, to_at=to_at, dry_run=True)
+        except AutomationLabError as error:
+            form.add_error({"from": "from_at", "to": "to_at"}.get(error.field), error.message)
+            return dialog_again(request, BACKFILL, form)
+        note = (
+            f"{found.slots} slots: {found.revived} were missed or skipped, {found.created} have no run, "
+            f"{found.kept} have run or are going to."
+        )
+        runs = found.revived + found.created
+        if runs:
+            form.note_counted()
+        return dialog_again(request, BACKFILL, form, note=note, submit=f"Run {runs}" if runs else "Count")
+
+    @action(description="Duplicate", url_path="duplicate", icon="content_copy", permissions=["duplicate"])
+    def duplicate(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Leads to the form to add, filled in; nothing is made before it is saved."""
+        query = urlencode({"copy_of": object_id})
+        return HttpResponseRedirect(f"{reverse('admin:tasks_scheduledtask_add')}?{query}")
+
     @action(description="Enable selected tasks", permissions=["change"])
     def enable_selected(self, request: HttpRequest, queryset: QuerySet[ScheduledTask]) -> None:
         def resume(task: ScheduledTask) -> ScheduledTask:
@@ -228,6 +270,7 @@ class ScheduledTaskAdmin(ServiceAdmin):
 
     def get_panels(self, request: HttpRequest, instance: ScheduledTask) -> list[Panel]:
         return [
+            console.upcoming(instance, now=timezone.now()),
             panel_of(
                 "Latest runs",
                 ["Run", "Status", "Trigger", "Attempt", "Duration", "Created", "Error"],
@@ -243,5 +286,5 @@ class ScheduledTaskAdmin(ServiceAdmin):
                 ],
                 limit=PANEL_ROWS,
                 url=show.list_url("tasks.taskexecution", task__id__exact=instance.pk),
-            )
+            ),
         ]

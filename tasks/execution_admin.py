@@ -6,6 +6,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
+from django.forms.widgets import Script
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter
@@ -106,6 +107,12 @@ class TaskExecutionAdmin(ReadOnlyAdmin):
     @display(description="Error")
     def show_error_start(self, execution: TaskExecution) -> Any:
         return show.shortened(execution.error_message, 60)
+
+    class Media:
+        js = [Script("automation_lab/run_page.js", type="module")]
+
+    def is_live(self, instance: TaskExecution) -> bool:
+        return not instance.is_finished
 
     def offers(self, instance: TaskExecution, name: str) -> bool:
         return instance.is_finished if name == "retry" else not instance.is_finished

@@ -10,12 +10,11 @@ from django.contrib import messages
 from django.contrib.admin import ShowFacets
 from django.contrib.admin.actions import delete_selected
 from django.contrib.admin.utils import flatten_fieldsets, quote, unquote
-from django.core.paginator import Paginator
 from django.db import models, transaction
 from django.forms import ModelForm
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
-from django.utils.functional import cached_property
+from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 from unfold.admin import ModelAdmin
 from unfold.dataclasses import ActionDialog
@@ -25,56 +24,25 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 
 from automation_lab.core import display as show
 from automation_lab.core.console_forms import JSONTextarea, JSONTextField
+from automation_lab.core.console_lists import MAX_COUNT, CappedPaginator, LabChangeList
 from automation_lab.core.exceptions import AutomationLabError
 
-MAX_COUNT = 10_000
 MAX_BULK = 1_000
-
-
-class CappedPaginator(Paginator):
-    """Counts to 10,000 and no further: an exact count of a big table would cost more than its page."""
-
-    template_name = "automation_lab/pagination.html"
-
-    @cached_property
-    def _found(self) -> int:
-        rows: Any = self.object_list  # always a queryset
-        return rows.order_by()[: MAX_COUNT + 1].count()
-
-    @cached_property
-    def count(self) -> int:
-        return min(self._found, MAX_COUNT)
-
-    @property
-    def is_capped(self) -> bool:
-        return self._found > MAX_COUNT
-
-
-class LabChangeList(ChangeList):
-    """Leaves out `list_defer`; knows that without filters the number found is the number there."""
-
-    def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
-        super().__init__(request, *args, **kwargs)
-        self.first_command = show.first_command(show.origin(request))
-
-    def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> models.QuerySet[Any]:
-        return super().get_queryset(request, *args, **kwargs).defer(*self.model_admin.list_defer)
-
-    def get_results(self, request: HttpRequest) -> None:
-        super().get_results(request)
-        if not self.query and not self.has_active_filters:
-            self.full_result_count = self.result_count
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A table of related rows below an object. `more_url` leads to all of them when the rows are cut off."""
+    """A table of related rows below an object. `more_url` leads to all of them when the rows are cut off.
+
+    `body` stands in the place of the table.
+    """
 
     title: str
-    headers: Sequence[str]
-    rows: Sequence[Sequence[Any]]
+    headers: Sequence[str] = ()
+    rows: Sequence[Sequence[Any]] = ()
     more_url: str = ""
     empty: str = "Nothing yet."
+    body: SafeString | str = ""
 
 
 def panel_of(
@@ -135,9 +103,16 @@ class LabModelAdmin(ModelAdmin):
         """Tables shown below `instance`."""
         return []
 
+    def complete_rows(self, rows: Iterable[Any]) -> None:
+        """Add to the rows of one page of the list what its columns show of other tables."""
+
     def offers(self, instance: Any, name: str) -> bool:
         """Whether the action with the address part `name` makes sense for `instance` as it is."""
         return True
+
+    def is_live(self, instance: Any) -> bool:
+        """Whether the page of `instance` is to follow what goes on: it then refreshes itself."""
+        return False
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Any = None, **kwargs: Any
@@ -146,6 +121,7 @@ class LabModelAdmin(ModelAdmin):
             context["panels"] = self.get_panels(request, obj)
             offered = [entry for entry in context.get("actions_detail", []) if self.offers(obj, action_of(entry))]
             context["actions_detail"] = offered
+            context["is_live"] = self.is_live(obj)
         return super().render_change_form(request, context, *args, obj=obj, **kwargs)
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:

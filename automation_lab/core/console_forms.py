@@ -8,9 +8,11 @@ from typing import Any
 
 from django import forms
 from django.db import models
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.utils import timezone
 from unfold.contrib.filters.admin import RangeDateTimeFilter
+from unfold.dataclasses import ActionDialog
 from unfold.forms import BaseDialogForm
 from unfold.utils import parse_datetime_str
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget
@@ -99,6 +101,19 @@ class NoteDialogForm(BaseDialogForm):
     """A dialog that asks for the reason."""
 
     note = forms.CharField(label="Note", required=False, max_length=1000, widget=UnfoldAdminTextareaWidget({"rows": 2}))
+
+
+def dialog_again(
+    request: HttpRequest, dialog: ActionDialog, form: BaseDialogForm, *, note: str = "", submit: str = ""
+) -> HttpResponse:
+    """The dialog with a note and another text on its button: a second look before something happens."""
+    context = {
+        "dialog": dialog,
+        "form": form,
+        "dialog_note": note,
+        "form_submit_text": submit or dialog["form_submit_text"],
+    }
+    return render(request, "unfold/helpers/dialog.html", context)
 
 
 class TimeRangeFilter(RangeDateTimeFilter):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, tzinfo
 from typing import Any
 
 import orjson
@@ -54,7 +54,12 @@ def state(value: str, word: str = "") -> SafeString:
     """A state as a coloured label with its word."""
     if not value:
         return EMPTY
-    return label(word or value.replace("_", " "), TONES.get(value, "quiet"))
+    return label(word or value.replace("_", " "), tone(value))
+
+
+def tone(value: str) -> str:
+    """The colour of a state."""
+    return TONES.get(value, "quiet")
 
 
 def label(word: str, tone: str) -> SafeString:
@@ -84,6 +89,18 @@ def when(instant: datetime | None, *, now: datetime | None = None) -> SafeString
         f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03d} {local:%Z}",
         f"{local:%Y-%m-%d %H:%M:%S %Z}",
         relative(instant, now or timezone.now()),
+    )
+
+
+def when_both(instant: datetime | None, *, zone: tzinfo | None = None, now: datetime | None = None) -> SafeString:
+    """`in 3 min` and below it the instant in `zone`, for what is to come."""
+    if instant is None:
+        return EMPTY
+    return format_html(
+        '<time class="lab-both" datetime="{}"><span>{}</span><span class="lab-muted">{}</span></time>',
+        instant.isoformat(),
+        relative(instant, now or timezone.now()),
+        f"{timezone.localtime(instant, zone):%Y-%m-%d %H:%M:%S %Z}",
     )
 
 
@@ -314,6 +331,16 @@ def lines(parts: Iterable[Any]) -> SafeString:
     return format_html(
         '<ul class="lab-plain">{}</ul>', format_html_join("", "<li>{}</li>", ((part,) for part in parts))
     )
+
+
+def two_lines(first: Any, second: Any) -> SafeString:
+    """The second one muted."""
+    return format_html('<span class="lab-two"><span>{}</span><span class="lab-muted">{}</span></span>', first, second)
+
+
+def titled(content: Any, title: str) -> SafeString:
+    """`content` with a text on hover."""
+    return format_html('<span title="{}">{}</span>', title, content) if title else conditional_escape(content)
 
 
 def results(successes: int, failures: int) -> SafeString:
