@@ -17,12 +17,12 @@ from django.db import connection
 
 from automation_lab.core import stopping
 from inbox.models import Webhook
+from inbox.portions import fitting
 from inbox.querysets import WebhookQuerySet
 
 POLL_SECONDS = 0.2
 SETTLE_POLL_SECONDS = 0.005
 PATIENCE_SECONDS = 0.5
-MOST_BYTES = 8 * 1024 * 1024
 SINCE_ROWS = 1_000
 
 HANDED_OUT = f"SELECT last_value, is_called FROM {Webhook._meta.db_table}_id_seq"  # noqa: S608 - our own table
@@ -126,22 +126,10 @@ def _read_up_to(top: int, after: int, selection: Selection, limit: int) -> Batch
         return Batch([], after)
     wanted = selection.webhooks().filter(pk__gt=after, pk__lte=top).order_by("pk")
     sizes = list(wanted.values_list("pk", "size_bytes")[:limit])
-    ids = _fitting(sizes)
+    ids = fitting(sizes)
     webhooks = list(Webhook.objects.filter(pk__in=ids).defer("body").order_by("pk"))
     is_cut = len(ids) < len(sizes) or len(sizes) == limit
     return Batch(webhooks, ids[-1] if is_cut else top)
-
-
-def _fitting(sizes: Sequence[tuple[int, int]]) -> list[int]:
-    """The first of them whose bodies fit into one answer, at least one."""
-    ids: list[int] = []
-    total = 0
-    for pk, size in sizes:
-        total += size
-        if ids and total > MOST_BYTES:
-            break
-        ids.append(pk)
-    return ids
 
 
 def _writers() -> set[str]:

@@ -18,6 +18,7 @@ from automation_lab.core import audit
 from automation_lab.core.pagination import MAX_ROWS
 from automation_lab.core.viewsets import DestroyMixin, LabGenericViewSet, LabModelViewSet, PartialUpdateMixin
 from inbox import search, services
+from inbox.export_views import ExportAction
 from inbox.filters import SourceFilterSet, WebhookFilterSet
 from inbox.models import Source, Webhook
 from inbox.replay_viewsets import ReplayActions
@@ -33,6 +34,7 @@ FILE_ENDINGS = {"application/json": "json", "text/plain": "txt"}
 
 
 class WebhookViewSet(
+    ExportAction,
     VerifyActions,
     ReplayActions,
     mixins.ListModelMixin,

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from automation_lab import tokens
 from automation_lab.tests.servers import granian_server
-from inbox import stream, stream_views
+from inbox import portions, stream, stream_views
 from inbox.models import Webhook
 from inbox.stream import Selection
 from inbox.tests.factories import WebhookFactory
@@ -210,7 +210,7 @@ def test_a_selection_is_kept_to(selection, found):
 
 @pytest.mark.django_db
 def test_large_bodies_come_in_smaller_portions(monkeypatch):
-    monkeypatch.setattr(stream, "MOST_BYTES", 25)
+    monkeypatch.setattr(portions, "MOST_BYTES", 25)
     start = stream.latest_id()
     ids = [WebhookFactory(raw_body=b"x" * size).pk for size in (10, 10, 10, 100)]
 
