@@ -160,6 +160,41 @@ def send_test(*, channel: NotificationChannel, http: HttpClient | None = None) -
     return answer
 
 
+def send_now(
+    *,
+    name: str,
+    message: Message,
+    http: HttpClient,
+    key: str,
+    cancellation: Cancellation,
+    subject: str = "",
+    quiet_seconds: float = 0,
+) -> dict[str, Any]:
+    """Send to the channel `name` at once, outside any transaction: for a caller that wants to know how it went.
+
+    With a `subject`, nothing is sent within `quiet_seconds` of the last message about it. Returns `{"status": "sent"}` or
+    `{"status": "throttled"}`. Raises RunError, also when the channel cannot be used, or Interrupted.
+    """
+    channel = NotificationChannel.objects.select_related("secret").filter(name=name, enabled=True).first()
+    if channel is None:
+        raise RunError(f"There is no channel named {name!r} that is switched on.", code="configuration.channel")
+    now = clock.database_now()
+    about = {"channel": channel, "event": message.event, "subject": subject}
+    since = now - timedelta(seconds=quiet_seconds)
+    if subject and Notification.objects.filter(**about, status=Status.SUCCESS, finished_at__gt=since).exists():
+        return {"status": "throttled"}
+    try:
+        sending.send(channel, message, http=http, key=f"{key}-{channel.pk}", cancellation=cancellation)
+    except RunError as error:
+        _note_result(channel.pk, error=masked_text(error.message), now=now)
+        raise
+    _note_result(channel.pk, error="", now=now)
+    if subject:
+        words = {"title": message.title[:300], "text": message.text, "url": message.url}
+        Notification.objects.create(**about, **words, status=Status.SUCCESS, first_at=now, finished_at=now)
+    return {"status": "sent"}
+
+
 class NotificationExecutable(Executable):
     """Sends notifications. `http` is the outbound client, replaced in tests."""
 
