@@ -148,7 +148,10 @@ class WorkflowAdmin(ServiceAdmin):
     def run_now(self, request: HttpRequest, form: InputDialogForm, object_id: str) -> HttpResponse:
         def start(workflow: Workflow) -> str:
             execution = services.start_execution(
-                workflow=workflow, trigger_source="manual", trigger_data=form.cleaned_data["input_data"]
+                workflow=workflow,
+                trigger_source="manual",
+                trigger_data=form.cleaned_data["input_data"],
+                started_by=request.user.get_username(),
             )
             return f"Run #{execution.pk} is queued."
 

@@ -18,7 +18,8 @@ class WorkflowsConfig(AppConfig):
             tick_sources,
         )
         from inbox.signals import webhook_received
-        from workflows import replays, ticking, triggers
+        from tasks.signals import execution_finished
+        from workflows import replays, ticking, triggers, waits
         from workflows.live import WORKFLOW_EXECUTION
         from workflows.models import WorkflowExecution
         from workflows.pruning import WORKFLOW_EXECUTIONS
@@ -37,3 +38,4 @@ class WorkflowsConfig(AppConfig):
         replay_targets.register("workflows", replays.MATCHING)
         replay_targets.register("workflow", replays.CHOSEN)
         webhook_received.connect(triggers.start_matching, dispatch_uid="workflows.start_matching")
+        execution_finished.connect(waits.task_finished, dispatch_uid="workflows.task_finished")

@@ -52,12 +52,12 @@ def trigger_names(execution: WorkflowExecution) -> dict[str, Any]:
     """`trigger`: the data that was given, beside the parts of the webhook if one started the run."""
     names: dict[str, Any] = {
         "source": execution.trigger_source,
-        "event_type": "",
-        "type": "",
+        "event_type": execution.event_type,
+        "type": execution.event_type,
         "headers": Headers([]),
         "query": {},
         "method": "",
-        "id": None,
+        "id": execution.dedupe_key.removeprefix("event:") if execution.event_type else None,
         "received_at": None,
     }
     if execution.webhook is not None:

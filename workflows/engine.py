@@ -165,7 +165,9 @@ class Engine(Effects):
             if until is None or until > self.tools.now():
                 raise Waiting(until, state.get("waiting_for", WorkflowExecution.WaitingFor.DELAY))
             signal = self.store.signal_of(record)
-        config = self._config(step_type, step, names)
+        # As it was when the wait began: what it is made of may have changed meanwhile.
+        begun_with = record.input if isinstance(record.input, dict) and "truncated" not in record.input else None
+        config = begun_with or self._config(step_type, step, names)
         step_context = self._context(step, record, names, scope)
         return step_type.resume(config=config, context=step_context, state=state, signal=signal)
 

@@ -74,6 +74,13 @@ class Callbacks(Mapping[str, str]):
         return len(self._links)
 
 
+def register(step: StepExecution, *, expires_at: datetime) -> None:
+    """Write the token of a step that begins to wait; if its link was given out before, it now ends with the wait."""
+    token = token_for(step.execution_id, step.path, step.generation)
+    values = {"kind": KINDS[step.type], "step": step, "expires_at": expires_at}
+    WaitToken.objects.update_or_create(token_hash=token_hash(token), defaults=values)
+
+
 def new_token(execution: WorkflowExecution, record: StepExecution, *, expires_at: datetime) -> tuple[WaitToken, str]:
     """The unwritten row of a step's link, and its address."""
     kind = KINDS[record.type]

@@ -8,6 +8,7 @@ from django.db.models import Count, F, Q
 
 from automation_lab.core.execution.models import LIVE_STATUSES
 from inbox import services as inbox
+from workflows import waits
 from workflows.models import Workflow, WorkflowExecution
 
 Status = WorkflowExecution.Status
@@ -20,6 +21,8 @@ def record(execution: WorkflowExecution, *, status: str, now: datetime) -> None:
         Workflow.objects.filter(pk=execution.workflow_id).update(**{counter: F(counter) + 1, "updated_at": now})
     if execution.webhook_id is not None:
         settle_webhook(execution.webhook_id)
+    if execution.parent_id is not None:
+        waits.child_finished(execution.pk, parent_id=execution.parent_id, status=status, now=now)
 
 
 def settle_webhook(webhook_id: int) -> None:

@@ -77,13 +77,19 @@ def plan(
 
 @transaction.atomic
 def resume(
-    *, execution: WorkflowExecution, plan: ResumePlan, trigger_data: Any = None, edit_input: bool = False
+    *,
+    execution: WorkflowExecution,
+    plan: ResumePlan,
+    trigger_data: Any = None,
+    edit_input: bool = False,
+    started_by: str = "",
 ) -> WorkflowExecution:
     """Start the new execution that `plan` describes; with `edit_input` it has `trigger_data` instead of the old input."""
     fresh = starting.build(plan.version)
     fresh.trigger_source, fresh.webhook = execution.trigger_source, execution.webhook
     fresh.trigger_data = trigger_data if edit_input else execution.trigger_data
     fresh.depth, fresh.resumed_from = execution.depth, execution
+    fresh.event_type, fresh.started_by = execution.event_type, started_by
     fresh.variables = plan.variables
     kept_paths = {record.path for record in plan.kept} | plan.skipped.keys()
     fresh.current_step = _leading(plan.version.steps, kept_paths)

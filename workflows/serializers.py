@@ -8,7 +8,15 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from automation_lab.core.exceptions import Invalid
-from automation_lab.core.serializers import JSONListField, JSONObjectField, StrictModelSerializer, StrictSerializer
+from automation_lab.core.problems import FieldErrorSerializer
+from automation_lab.core.serializers import (
+    JSONListField,
+    JSONObjectField,
+    StrictCharField,
+    StrictIntegerField,
+    StrictModelSerializer,
+    StrictSerializer,
+)
 from workflows import services
 from workflows.models import (
     MessageTemplate,
@@ -123,7 +131,10 @@ class WorkflowExecutionSerializer(WorkflowExecutionSummarySerializer):
         fields = [
             *WorkflowExecutionSummarySerializer.Meta.fields,
             "trigger_data",
+            "event_type",
+            "started_by",
             "variables",
+            "output",
             "step_results",
             "logs",
         ]
@@ -150,6 +161,67 @@ class DecisionSerializer(StrictSerializer):
     action = serializers.ChoiceField(choices=["retry", "skip", "fail"])
     step = serializers.CharField(required=False, default="", help_text="Its path; needed when several wait.")
     output = AnyJSONField(required=False, default=None, allow_null=True)
+
+
+class ApprovalSerializer(StrictSerializer):
+    """What somebody decides about an approval."""
+
+    step = StrictCharField(required=False, default="", help_text="Its path; needed when several wait.")
+    comment = StrictCharField(required=False, default="", allow_blank=True, max_length=2000)
+    form = JSONObjectField(required=False, default=dict, help_text="As the approval's form wants it.")
+
+
+class EventSerializer(StrictSerializer):
+    """Something that has happened, for workflows that its name starts."""
+
+    event = StrictCharField(max_length=255)
+    payload = AnyJSONField(required=False, default=dict, help_text="Is `trigger.data` in the runs.")
+
+
+class EmittedSerializer(serializers.Serializer[Any]):
+    event_id = serializers.CharField()
+    executions = serializers.ListField(
+        child=serializers.IntegerField(), help_text="The runs that it has started, now or before under the same key."
+    )
+
+
+class StepTypeSerializer(serializers.Serializer[Any]):
+    """A step type, as the builder needs it."""
+
+    key = serializers.CharField()
+    title = serializers.CharField()
+    help = serializers.CharField()
+    schema = JSONObjectField(help_text="JSON Schema of the config; its defaults are filled in.")
+    kind = serializers.ChoiceField(choices=["plain", "waiting", "container"])
+    has_effect = serializers.BooleanField(help_text="Does something outside; a dry run leaves it out.")
+    retries = serializers.BooleanField(help_text="Takes part in the workflow's retry policy.")
+    branches = serializers.ListField(
+        child=serializers.CharField(), help_text="Config fields that hold steps, such as `then` or `branches[].steps`."
+    )
+    child_names = serializers.ListField(
+        child=serializers.CharField(), help_text="Names that only the steps inside see."
+    )
+    unrendered = serializers.ListField(
+        child=serializers.CharField(), help_text="Config fields that take an expression with or without braces."
+    )
+
+
+class DraftSerializer(StrictSerializer):
+    """A workflow that is not saved yet."""
+
+    steps = JSONListField()
+    trigger_type = serializers.ChoiceField(choices=Workflow.TriggerType.choices, required=False, default="manual")
+    trigger_config = JSONObjectField(required=False, default=dict)
+    variables = JSONObjectField(required=False, default=dict)
+    retry_policy = JSONObjectField(required=False, default=dict)
+    timeout_seconds = StrictIntegerField(required=False, default=3600)
+
+
+class DraftResultSerializer(serializers.Serializer[Any]):
+    valid = serializers.BooleanField()
+    errors = FieldErrorSerializer(many=True)  # type: ignore[assignment]  # a field of that name
+    warnings = WarningSerializer(many=True)
+    steps = JSONListField(help_text="With the ids that were missing; as they were sent when they are not valid.")
 
 
 class MessageTemplateSerializer(StrictModelSerializer):

@@ -137,6 +137,7 @@ def start_execution(
     trigger_source: str = "manual",
     trigger_data: Any = None,
     idempotency_key: str = "",
+    started_by: str = "",
 ) -> WorkflowExecution:
     """Record one run and queue it; neither exists without the other.
 
@@ -147,7 +148,7 @@ def start_execution(
         raise Conflict("This workflow is switched off: enable it first.")
     execution = starting.build(current_version(workflow))
     execution.trigger_source, execution.trigger_data = trigger_source, trigger_data
-    execution.idempotency_key = idempotency_key
+    execution.idempotency_key, execution.started_by = idempotency_key, started_by
     if idempotency_key:
         request = {"trigger_source": trigger_source, "trigger_data": trigger_data}
         execution.request_hash = hashlib.sha256(dump(request, sort_keys=True).encode()).hexdigest()

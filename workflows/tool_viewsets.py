@@ -140,6 +140,7 @@ class ResumeMixin:
             plan=plan,
             trigger_data=asked.get("trigger_data"),
             edit_input="trigger_data" in asked,
+            started_by=request.user.get_username(),
         )
         self.record(fresh, audit.ADDITION, f"Resumed from run {execution.pk}.")  # type: ignore[attr-defined]
         return self._answer(fresh, status=status.HTTP_202_ACCEPTED)  # type: ignore[attr-defined]

@@ -1,6 +1,8 @@
 from django.urls import path
 
 from automation_lab.core.viewsets import LabRouter
+from workflows.definition_viewsets import EventsView, StepTypesView, ValidateView
+from workflows.views import callback
 from workflows.viewsets import (
     ExecutionsOfWorkflowViewSet,
     MessageTemplateViewSet,
@@ -17,6 +19,10 @@ router.register("workflows/schemas", NamedSchemaViewSet, basename="named-schema"
 router.register("workflows", WorkflowViewSet, basename="workflow")
 urlpatterns = [
     *router.urls,
+    path("workflows/step-types", StepTypesView.as_view(), name="step-types"),
+    path("workflows/validate", ValidateView.as_view(), name="validate-workflow"),
+    path("events", EventsView.as_view(), name="events"),
+    path("callbacks/<str:token>", callback, name="callback"),
     path(
         "workflows/<int:workflow_id>/executions",
         ExecutionsOfWorkflowViewSet.as_view({"get": "list", "post": "create"}),

@@ -15,7 +15,7 @@ from rest_framework.response import Response
 from automation_lab.core import audit
 from automation_lab.core.viewsets import LabGenericViewSet, LabModelViewSet
 from tasks.viewsets import IDEMPOTENCY_KEY, idempotency_key
-from workflows import services
+from workflows import services, waits
 from workflows.filters import (
     MessageTemplateFilterSet,
     NamedSchemaFilterSet,
@@ -24,6 +24,7 @@ from workflows.filters import (
 )
 from workflows.models import MessageTemplate, NamedSchema, Workflow, WorkflowExecution, WorkflowVersion
 from workflows.serializers import (
+    ApprovalSerializer,
     DecisionSerializer,
     MessageTemplateSerializer,
     NamedSchemaSerializer,
@@ -109,6 +110,28 @@ class WorkflowExecutionViewSet(ResumeMixin, mixins.RetrieveModelMixin, mixins.Li
         self.record(execution, audit.CHANGE, f"Decided: {decision['action']} {decision['step']}".strip())
         return self._answer(execution)
 
+    @extend_schema(request=ApprovalSerializer, responses=WorkflowExecutionSerializer)
+    @action(detail=True, methods=["post"])
+    def approve(self, request: Request, **kwargs: Any) -> Response:
+        """Approve what a step of this run waits for."""
+        return self._decide_approval(request, approved=True)
+
+    @extend_schema(request=ApprovalSerializer, responses=WorkflowExecutionSerializer)
+    @action(detail=True, methods=["post"])
+    def reject(self, request: Request, **kwargs: Any) -> Response:
+        """Reject what a step of this run waits for."""
+        return self._decide_approval(request, approved=False)
+
+    def _decide_approval(self, request: Request, *, approved: bool) -> Response:
+        body = ApprovalSerializer(data=request.data or {})
+        body.is_valid(raise_exception=True)
+        execution = waits.decide_approval(
+            execution=self.get_object(), approved=approved, user=request.user, **body.validated_data
+        )
+        message = f"{'Approved' if approved else 'Rejected'} {body.validated_data['step']}".strip()
+        self.record(execution, audit.CHANGE, f"{message}.")
+        return self._answer(execution)
+
     def _answer(self, execution: WorkflowExecution, **options: Any) -> Response:
         fresh = WorkflowExecution.objects.with_history().get(pk=execution.pk)
         return Response(WorkflowExecutionSerializer(fresh, context=self.get_serializer_context()).data, **options)
@@ -136,7 +159,10 @@ class ExecutionsOfWorkflowViewSet(WorkflowExecutionViewSet):
         body = StartWorkflowSerializer(data=request.data or {})
         body.is_valid(raise_exception=True)
         execution = services.start_execution(
-            workflow=workflow, idempotency_key=idempotency_key(request), **body.validated_data
+            workflow=workflow,
+            idempotency_key=idempotency_key(request),
+            started_by=request.user.get_username(),
+            **body.validated_data,
         )
         self.record(execution, audit.ADDITION, "Started.")
         return self._answer(execution, status=status.HTTP_202_ACCEPTED)

@@ -36,6 +36,12 @@ class NotFound(AutomationLabError):
     code = "not_found"
 
 
+class Gone(AutomationLabError):
+    """The object that was named has been used up, or its time is over."""
+
+    code = "gone"
+
+
 class Conflict(AutomationLabError):
     """The object is in a state in which this cannot be done."""
 

@@ -15,7 +15,7 @@ from rest_framework import exceptions, serializers
 from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 
-from automation_lab.core.exceptions import AutomationLabError, Conflict, Invalid, NotFound, Refused, Unavailable
+from automation_lab.core.exceptions import AutomationLabError, Conflict, Gone, Invalid, NotFound, Refused, Unavailable
 from automation_lab.core.request_body import LengthRequired, TooLarge
 
 CONTENT_TYPE = "application/problem+json"
@@ -25,6 +25,7 @@ STATUS_BY_ERROR: dict[type[AutomationLabError], int] = {
     Refused: 403,
     NotFound: 404,
     Conflict: 409,
+    Gone: 410,
     LengthRequired: 411,
     TooLarge: 413,
     Unavailable: 503,

@@ -21,7 +21,7 @@ from automation_lab.core.registry import Registry
 from tasks.handlers.http_call import CallContext
 
 if TYPE_CHECKING:
-    from workflows.models import WorkflowExecution
+    from workflows.models import StepExecution, WorkflowExecution
 
 Fault = dict[str, str]
 Steps = list[dict[str, Any]]
@@ -129,15 +129,7 @@ class Wait:
     waiting_for: str
     until: datetime | None = None
     state: dict[str, Any] = field(default_factory=dict)
-    record: Callable[[StepRow], None] = lambda step: None
-
-
-class StepRow(Protocol):
-    """The written row of a step, as `Wait.record` gets it."""
-
-    pk: Any
-    path: str
-    execution_id: int
+    record: Callable[[StepExecution], None] = lambda step: None
 
 
 class WaitingType(StepType):

@@ -20,6 +20,7 @@ class ParallelStep(ContainerType):
     key = "parallel"
     title = "Parallel"
     unrendered = frozenset({"branches"})
+    branches = ("branches[].steps",)
     config_schema = {
         "type": "object",
         "required": ["branches"],

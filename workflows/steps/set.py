@@ -7,6 +7,7 @@ from typing import Any
 
 from automation_lab.core.execution.failures import RunError
 from automation_lab.core.expressions import contains_secret
+from workflows.links import contains_token
 from workflows.steps.base import Fault, StepContext, StepType
 
 PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
@@ -26,7 +27,7 @@ class SetStep(StepType):
 
     def run(self, *, config: dict[str, Any], context: StepContext) -> dict[str, Any]:
         for path, value in config["values"].items():
-            if contains_secret(value):
+            if contains_secret(value) or contains_token(value):
                 raise RunError(f"A secret cannot be kept in the variable {path}.", code="expression.secret")
         for path, value in config["values"].items():
             context.variables.set(path, value)

@@ -30,6 +30,7 @@ class SwitchStep(ContainerType):
     key = "switch"
     title = "Switch"
     unrendered = frozenset({"cases", "default"})
+    branches = ("cases[].steps", DEFAULT)
     config_schema = {
         "type": "object",
         "required": ["cases"],

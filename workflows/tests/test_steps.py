@@ -8,12 +8,15 @@ import pytest
 from django.core import mail
 
 from automation_lab.core.exceptions import Invalid
+from automation_lab.core.signing import sign_standard_webhook
+from tasks.channels import create_channel
 from tasks.secrets import set_secret
 from workflows import definitions
+from workflows.links import token_for
 from workflows.steps.base import step_types
 from workflows.steps.delay import _next_time_of_day
 from workflows.tests.factories import MessageTemplateFactory, NamedSchemaFactory
-from workflows.tests.helpers import error_of, output_of, status_of
+from workflows.tests.helpers import body_of, error_of, header, output_of, status_of
 
 pytestmark = pytest.mark.django_db
 
@@ -45,7 +48,8 @@ def test_every_step_type_can_be_shown_in_a_form(key):
     assert step_type.__doc__
     assert step_type.config_schema["additionalProperties"] is False
     assert [name for name, schema in properties.items() if not schema.get("title")] == []
-    assert set(getattr(step_type, "branches", ())) <= step_type.unrendered <= properties.keys()
+    inside = {path.partition("[")[0] for path in getattr(step_type, "branches", ())}
+    assert inside <= step_type.unrendered <= properties.keys()
 
 
 # --- log, fail, stop, respond -----------------------------------------------------------------------------------------
@@ -372,3 +376,125 @@ def test_an_email_that_cannot_be_sent_fails(run_workflow, config, code):
     run = run_workflow([step("email", **config)])
 
     assert (run.status, error_of(run, "it")["code"], mail.outbox) == ("failed", code, [])
+
+
+# --- webhook and notify -----------------------------------------------------------------------------------------------
+
+SIGNING = "whsec_" + "c2lnbmluZy1zZWNyZXQtb2YtdGhlLWxhYg=="
+
+
+def test_a_webhook_is_sent_and_signed(run_workflow, serve):
+    set_secret(name="SIGNING", value=SIGNING)
+    server = serve({"ok": True})
+    config = {
+        "url": server.url,
+        "event": "order.paid",
+        "payload": {"n": "{{ trigger.data }}"},
+        "secret": "{{ secrets.SIGNING }}",
+    }
+
+    run = run_workflow([step("webhook", **config)], trigger_data=7)
+
+    assert (run.status, output_of(run, "it")["status"]) == ("success", 200)
+    [request] = server.requests
+    assert body_of(request) == {"type": "order.paid", "n": 7}
+    assert header(request, "webhook-id") == output_of(run, "it")["message_id"]
+    signature = sign_standard_webhook(
+        SIGNING,
+        header(request, "webhook-id"),
+        int(header(request, "webhook-timestamp")),
+        request.partition(b"\r\n\r\n")[2],
+    )
+    assert header(request, "webhook-signature") == signature["webhook-signature"]
+    assert SIGNING not in str(run.steps.values())
+
+
+def test_a_webhook_goes_to_a_channel_whose_target_stays_hidden(run_workflow, serve):
+    server = serve()
+    create_channel(
+        name="partner", kind="webhook", target=f"{server.url}/hidden-path", secret=set_secret(name="S", value=SIGNING)
+    )
+
+    run = run_workflow([step("webhook", channel="partner", payload={"n": 1})])
+
+    assert run.status == "success"
+    assert header(server.requests[0], "webhook-signature")
+    assert "hidden-path" not in str(run.steps.values())
+
+
+def test_a_webhook_without_a_usable_channel_fails(run_workflow):
+    create_channel(name="chat", kind="slack", target="https://hooks.example.com/x")
+
+    for name in ("chat", "none"):
+        run = run_workflow([step("webhook", channel=name)])
+        assert error_of(run, "it")["code"] == "configuration.channel"
+    assert refused("webhook") == ["steps[0].config"]
+
+
+@pytest.fixture
+def chat(serve):
+    """A server for a channel `chat`, beside a channel `post` for e-mail and one that nobody answers."""
+    server = serve()
+    create_channel(name="chat", kind="slack", target=f"{server.url}/x")
+    create_channel(name="post", kind="email", target="team@example.com")
+    create_channel(name="dead", kind="slack", target="http://127.0.0.1:1/")
+    return server
+
+
+def test_channels_are_notified(run_workflow, chat):
+    config = {
+        "channel": ["chat", "post"],
+        "title": "Order {{ trigger.data }}",
+        "message": "{% if true %}Paid{% endif %}",
+    }
+
+    run = run_workflow([step("notify", **config, level="success")], trigger_data=7)
+
+    assert (run.status, output_of(run, "it")) == ("success", {"chat": {"status": "sent"}, "post": {"status": "sent"}})
+    assert body_of(chat.requests[0]) == {"text": "*✅ Order 7*\nPaid"}
+    assert (mail.outbox[0].to, mail.outbox[0].body) == (["team@example.com"], "Paid")
+
+
+def test_a_channel_that_cannot_be_reached_is_told_apart(run_workflow, chat):
+    run = run_workflow([step("notify", channel=["dead", "chat"], message="x")])
+
+    assert (run.status, len(chat.requests)) == ("success", 1)
+    assert output_of(run, "it")["dead"]["status"] == "failed"
+    assert run.log_lines.filter(level="warning", path="it").count() == 1
+
+
+@pytest.mark.parametrize(("channel", "code"), [("dead", "authorization.ssrf"), ("none", "configuration.channel")])
+def test_a_message_that_reaches_nobody_fails_the_step(run_workflow, chat, channel, code):
+    run = run_workflow([step("notify", channel=channel, message="x")])
+
+    assert (run.status, error_of(run, "it")["code"]) == ("failed", code)
+
+
+def test_the_same_thing_is_told_once_in_a_while(run_workflow, chat, travel):
+    telling = step("notify", channel="chat", message="x", dedupe_key="disk {{ trigger.data }}", throttle_seconds=60)
+
+    results = [output_of(run_workflow([telling], trigger_data=disk), "it")["chat"]["status"] for disk in "aab"]
+    travel(seconds=61)
+    results.append(output_of(run_workflow([telling], trigger_data="a"), "it")["chat"]["status"])
+
+    assert results == ["sent", "throttled", "sent", "sent"]
+    assert len(chat.requests) == 3
+
+
+def test_a_secret_is_not_told(run_workflow, chat):
+    set_secret(name="TOKEN", value="very-secret-value")
+
+    run = run_workflow([step("notify", channel="chat", message="{{ secrets.TOKEN }}")])
+
+    assert (run.status, error_of(run, "it")["code"], chat.requests) == ("failed", "expression.secret", [])
+
+
+def test_an_approval_tells_channels_its_link(run_workflow, chat, settings):
+    settings.PUBLIC_URL = "https://lab.example.com"
+
+    run = run_workflow([step("approval", message="Pay?", notify=["chat", "dead"])])
+
+    assert run.waiting_for == "approval"
+    text = body_of(chat.requests[0])["text"]
+    assert f"https://lab.example.com/approve/{token_for(run.pk, 'it', 0)}" in text
+    assert "Pay?" in text
