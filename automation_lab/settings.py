@@ -209,6 +209,7 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "inbox.openapi.describe_receiving",
+        "workflows.openapi.describe_callbacks",
         "automation_lab.core.openapi.loosen_free_values",
     ],
     "ENUM_NAME_OVERRIDES": {
