@@ -22,6 +22,10 @@ from automation_lab.core import clock, crypto
 from automation_lab.core.authentication import TokenAuthentication, why_not_local
 from automation_lab.core.exceptions import AutomationLabError
 from automation_lab.core.execution.models import Execution
+from inbox.models import Source
+from inbox.secrets import secret_binding
+from tasks import channels, secrets
+from tasks.models import NotificationChannel, Secret
 
 HEARTBEAT_SECONDS = 60
 _migrated: set[str] = set()
@@ -101,6 +105,32 @@ def _check_keys() -> str:
     return ""
 
 
+def _check_secrets() -> str:
+    """One stored value for each key that has made some: a wrong key is seen here before a run needs it."""
+    samples: dict[tuple[str, str], tuple[str, str]] = {}
+    for kind, token, bind in _encrypted():
+        samples.setdefault((kind, crypto.key_id(token)), (token, bind))
+    for token, bind in samples.values():
+        try:
+            crypto.decrypt(token, bind=bind)
+        except crypto.DecryptionError as exc:
+            return exc.message
+        except crypto.EncryptionKeyError:
+            return ""  # told by the check of the keys
+    return ""
+
+
+def _encrypted() -> Iterator[tuple[str, str, str]]:
+    """(kind, ciphertext, what it is bound to) of everything stored that the lab cannot do without."""
+    for name, token in Secret.objects.values_list("name", "ciphertext"):
+        yield "secret", token, secrets.bind_of(name)
+    for name, token in NotificationChannel.objects.values_list("name", "target_ciphertext"):
+        yield "channel", token, channels.bind_of(name)
+    for name, stored in Source.objects.exclude(secrets=[]).values_list("name", "secrets"):
+        for secret in stored:
+            yield "source", secret["ciphertext"], secret_binding(name)
+
+
 def _check_worker() -> str:
     return "" if _live_workers() else f"no worker has reported within {HEARTBEAT_SECONDS} s"
 
@@ -109,6 +139,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "database": _check_database,
     "migrations": _check_migrations,
     "encryption_keys": _check_keys,
+    "secrets": _check_secrets,
     "worker": _check_worker,
 }
 

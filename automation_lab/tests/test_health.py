@@ -8,7 +8,7 @@ from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 
 from automation_lab import VERSION, health, tokens
-from automation_lab.core import clock
+from automation_lab.core import clock, crypto
 
 LOCAL = {"HTTP_HOST": "localhost"}
 FOREIGN = {"REMOTE_ADDR": "203.0.113.9", "HTTP_HOST": "lab.example.com"}
@@ -54,7 +54,7 @@ def test_the_lab_is_ready_with_a_worker_that_reports(client):
     assert response.status_code == 200
     assert response.json() == {
         "status": "ok",
-        "checks": {"database": "ok", "migrations": "ok", "encryption_keys": "ok", "worker": "ok"},
+        "checks": {"database": "ok", "migrations": "ok", "encryption_keys": "ok", "secrets": "ok", "worker": "ok"},
     }
 
 
@@ -88,6 +88,27 @@ def test_unusable_encryption_keys_make_it_not_ready(client, settings):
 
     assert response.status_code == 503
     assert "tooshort" not in response.content.decode()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("kind", ["secret", "channel", "source"])
+def test_keys_that_do_not_fit_what_is_stored_make_it_not_ready(client, api, settings, kind):
+    add_worker()
+    settings.ENCRYPTION_KEYS = f"k1:{crypto.generate_key()}"
+    path, body = {
+        "secret": ("/v1/secrets", {"name": "TOKEN", "value": "a-value-to-keep"}),
+        "channel": ("/v1/channels", {"name": "ops", "kind": "email", "target": "ops@example.com"}),
+        "source": ("/v1/webhooks/sources", {"name": "github", "scheme": "github", "secrets": [{"value": "s" * 20}]}),
+    }[kind]
+    assert api.post(path, body).status_code == 201
+    assert client.get("/readyz", **LOCAL).status_code == 200
+
+    settings.ENCRYPTION_KEYS = f"k1:{crypto.generate_key()}"
+    response = client.get("/readyz", **LOCAL)
+
+    assert response.status_code == 503
+    assert "cannot be decrypted" in response.json()["checks"]["secrets"]
+    assert "a-value-to-keep" not in response.content.decode()
 
 
 @pytest.mark.django_db
