@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo, available_timezones
 
-from automation_lab.core.exceptions import Invalid
-from automation_lab.core.expressions import nearest_hint
 from tasks import schedules, ticking
 from tasks.models import ScheduledTask
 from tasks.schedules import Schedule
+from tasks.zones import zone_named
 
 BY_HAND = "Only by hand."
 
@@ -31,10 +29,7 @@ def of_text(
     end_at: datetime | None = None,
 ) -> dict[str, Any]:
     """The next `count` runs of a schedule that is not saved. Raises Invalid with the reason."""
-    if timezone not in available_timezones():
-        hint = nearest_hint(timezone, available_timezones())
-        raise Invalid(f"{timezone!r} is not a time zone of the IANA database.{hint}", field="timezone")
-    zone = ZoneInfo(timezone)
+    zone = zone_named(timezone)
     schedule = schedules.parse(text, zone=zone, anchor_at=anchor_at or now, start_at=start_at, end_at=end_at)
     return _preview(schedule, text, timezone, now=now, count=count)
 

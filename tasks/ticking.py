@@ -6,7 +6,6 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
 
 from django.db import transaction
 from django.db.models import QuerySet
@@ -17,6 +16,7 @@ from automation_lab.core.execution.models import LIVE_STATUSES
 from tasks import concurrency, schedules, slots
 from tasks.models import ScheduledTask, TaskExecution
 from tasks.signals import execution_finished, task_paused
+from tasks.zones import zone_named
 
 Status = TaskExecution.Status
 Overlap = ScheduledTask.Overlap
@@ -71,7 +71,7 @@ def schedule_of(task: ScheduledTask) -> schedules.Schedule | None:
     """The parsed schedule of `task`. Raises Invalid if it cannot be evaluated."""
     return schedules.parse(
         task.schedule,
-        zone=ZoneInfo(task.timezone),
+        zone=zone_named(task.timezone),
         anchor_at=task.anchor_at or task.created_at,
         start_at=task.start_at,
         end_at=task.end_at,
