@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from automation_lab.core.exceptions import Invalid
+from automation_lab.core.filters import check_query_parameters
 from automation_lab.core.viewsets import LabAPIView
 from tasks.viewsets import IDEMPOTENCY_KEY, idempotency_key
 from workflows import events, services
@@ -34,6 +35,7 @@ class StepTypesView(LabAPIView):
     @extend_schema(responses=StepTypeSerializer(many=True), operation_id="workflows_step_types_list")
     def get(self, request: Request) -> Response:
         """Every step type with the schema of its config."""
+        check_query_parameters(request, (), what="parameter")
         return Response(StepTypeSerializer([_described(step_type) for step_type in CATALOGUE], many=True).data)
 
 
