@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 import orjson
 from django.db.models import QuerySet
@@ -159,29 +160,36 @@ def _signed(
     scheme, settings, secret = _signing_key(webhook, url, signing)
     unsigned = signing_requests.Unsigned(
         method=request.method,
-        url=url,
+        url=f"{url}{'&' if '?' in url else '?'}{urlencode(request.query)}" if request.query else url,
         headers=request.headers,
         body=request.body,
         message_id=signing_requests.message_id(webhook.delivery_id) or f"webhook-{webhook.pk}",
         now_seconds=now_seconds,
     )
     try:
-        added = signing_requests.sign(unsigned, scheme=scheme, settings=settings, secret=secret)
+        signed = signing_requests.sign(
+            unsigned, signing_requests.Signer(secret=secret), scheme=scheme, settings=settings
+        )
     except Invalid as error:
         raise RunError(error.message, code="configuration.signing") from error
-    kept = kept_headers(request.headers, replaced=[*added, *signing_requests.SIGNATURE_HEADERS])
-    return replace(request, headers=[*kept, *added.items()])
+    if (signed.body, signed.url) != (unsigned.body, unsigned.url):
+        raise RunError(
+            f"The scheme {scheme} signs inside the request, which a replay leaves as it was.",
+            code="configuration.signing",
+        )
+    kept = kept_headers(request.headers, replaced=[*signed.headers, *signing_requests.SIGNATURE_HEADERS])
+    return replace(request, headers=[*kept, *signed.headers.items()])
 
 
 def _signing_key(webhook: Webhook, url: str, signing: dict[str, Any]) -> tuple[str, dict[str, Any], str]:
     """Scheme, settings and secret: those given with the replay, or the source's own. Raises RunError."""
-    try:
-        if signing["scheme"] != "source":
+    if signing["scheme"] != "source":
+        try:
             return signing["scheme"], {}, crypto.decrypt(signing["ciphertext"], bind=replay_binding(url))
-        source = Source.objects.filter(name=webhook.source).first()
-        secret = signing_requests.current_secret(source) if source else ""
-    except crypto.DecryptionError as error:
-        raise RunError(error.message, code="configuration.secret") from error
+        except crypto.DecryptionError as error:
+            raise RunError(error.message, code="configuration.secret") from error
+    source = Source.objects.filter(name=webhook.source).first()
+    secret = signing_requests.current_secret(source) if source else ""
     if source is None or not secret:
         raise RunError(f"The source {webhook.source} has no secret to sign with.", code="configuration.signing")
     return source.scheme, source.scheme_settings, secret

@@ -25,6 +25,7 @@ from automation_lab.core.execution.runner import Executable
 from automation_lab.core.registry import ReplayTarget, replay_targets
 from automation_lab.core.safe_json import dump
 from inbox.models import Forward, Replay, Webhook
+from inbox.reverify import PAYLOAD_REMOVED
 
 Status = Replay.Status
 MOST_WEBHOOKS = 10_000
@@ -41,6 +42,7 @@ def replay_webhook(
 
     The same `idempotency_key` gives the same replay; with another order it is a Conflict.
     """
+    _check_payload(webhook, options)
     chosen = replay_targets.get(target)
     replay = _build([webhook.pk], target, {"ids": [webhook.pk]}, options, created_by, idempotency_key)
     replay.options = chosen.check(options)
@@ -75,6 +77,11 @@ def replay_webhooks(
     replay.options = replay_targets.get(target).check(options)
     replay.rate_per_second = rate_per_second
     return _once(replay, lambda: queue.enqueue(replay, due_at=clock.database_now()))
+
+
+def _check_payload(webhook: Webhook, options: dict[str, Any]) -> None:
+    if PAYLOAD_REMOVED in webhook.flags and "body" not in options:
+        raise Conflict("The body of this webhook was removed: give one to send instead.", code=PAYLOAD_REMOVED)
 
 
 def check_count(count: int) -> None:
@@ -209,6 +216,7 @@ def _start(target: ReplayTarget, webhook: Webhook | None, pk: int, replay: Repla
     if webhook is None:
         return f"Webhook {pk} has been deleted."
     try:
+        _check_payload(webhook, replay.options)
         with transaction.atomic():
             target.start(webhook, replay)
     except AutomationLabError as error:

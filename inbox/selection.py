@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 from automation_lab.core.exceptions import Invalid
 from automation_lab.core.suggestions import unknown_name
 from inbox.filters import WebhookFilterSet
+from inbox.handshakes import FLAG as HANDSHAKE
 from inbox.models import Webhook
 from inbox.querysets import WebhookQuerySet
 
@@ -29,8 +30,10 @@ def select_webhooks(filters: Mapping[str, Any]) -> WebhookQuerySet:
 
 
 def select_for_replay(filters: Mapping[str, Any]) -> WebhookQuerySet:
-    """As `select_webhooks`, without refused requests and repetitions, unless the filter names them."""
+    """As `select_webhooks`, without refused requests, repetitions and handshakes, unless the filter names them."""
     found = select_webhooks(filters)
+    if "flag" not in filters:
+        found = found.exclude(flags__contains=[HANDSHAKE])
     if "status" not in filters and "verification" not in filters:
         found = found.exclude(status=Webhook.Status.REJECTED)
     return found if "is_duplicate" in filters else found.filter(is_duplicate=False)

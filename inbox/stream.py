@@ -16,6 +16,7 @@ from datetime import datetime
 from django.db import connection
 
 from automation_lab.core import stopping
+from inbox.handshakes import FLAG as HANDSHAKE
 from inbox.models import Webhook
 from inbox.portions import fitting
 from inbox.querysets import WebhookQuerySet
@@ -39,7 +40,7 @@ _settled_until: dict[str, int] = {}
 
 @dataclass(frozen=True)
 class Selection:
-    """Which webhooks are wanted; an empty sequence means any, for statuses any but rejected."""
+    """Which webhooks are wanted; an empty sequence means any. Without statuses, no refused requests and handshakes."""
 
     sources: Sequence[str] = ()
     event_types: Sequence[str] = ()
@@ -53,7 +54,7 @@ class Selection:
             found = found.filter(event_type__in=self.event_types)
         if self.statuses:
             return found.filter(status__in=self.statuses)
-        return found.exclude(status=Webhook.Status.REJECTED)
+        return found.exclude(status=Webhook.Status.REJECTED).exclude(flags__contains=[HANDSHAKE])
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ _places = threading.BoundedSemaphore(MOST_WAITING)
 
 
 class StreamQuerySerializer(serializers.Serializer[Any]):
-    """Several of `source`, `event_type` and `status` may be given; without a status, all but the rejected ones come."""
+    """Several of `source`, `event_type` and `status` may be given; without a status, all but rejected ones and
+    handshakes come."""
 
     after = serializers.IntegerField(required=False, min_value=0, max_value=BIGINT, help_text="The cursor before.")
     since = serializers.DateTimeField(required=False, help_text="Instead of a cursor: received from then on.")
@@ -63,7 +64,7 @@ class StreamedWebhookSerializer(serializers.ModelSerializer[Webhook]):
         model = Webhook
         fields = [
             "id", "source", "event_type", "status", "method", "path", "query_params", "headers", "body_base64",
-            "content_type", "size_bytes", "sha256", "remote_addr", "delivery_id", "is_duplicate", "verification",
+            "content_type", "size_bytes", "sha256", "remote_addr", "delivery_id", "is_duplicate", "verification", "flags",
             "received_at",
         ]  # fmt: skip
 

@@ -13,6 +13,7 @@ from django.db.models import QuerySet
 from automation_lab.core.exceptions import Conflict, Invalid, NotFound
 from automation_lab.core.expressions import ExpressionError
 from automation_lab.core.registry import ReplayTarget
+from inbox.handshakes import FLAG as HANDSHAKE
 from inbox.models import Replay, Webhook
 from workflows import outcomes, services, starting, triggers
 from workflows.models import Workflow, WorkflowExecution, WorkflowVersion
@@ -93,6 +94,8 @@ def _chosen_version(workflow_id: int) -> WorkflowVersion:
 def _check_accepted(webhook: Webhook) -> None:
     if webhook.status == Webhook.Status.REJECTED:
         raise Conflict("A rejected webhook starts no workflow: nobody knows who has sent it.")
+    if HANDSHAKE in webhook.flags:
+        raise Conflict("A handshake starts no workflow.")
 
 
 def _as_replayed(webhook: Webhook, replay: Replay) -> Webhook:

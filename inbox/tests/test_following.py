@@ -43,6 +43,7 @@ def webhook(pk, body=b"{}", **values):
         "headers": [["Content-Type", "application/json"]],
         "body_base64": base64.b64encode(body).decode(),
         "size_bytes": len(body),
+        "flags": [],
         "received_at": "2026-05-01T12:00:00Z",
         **values,
     }
@@ -288,6 +289,12 @@ def test_forward_sends_the_same_bytes_and_says_what_came_of_it(scripted, tmp_pat
     assert local.requests[0].endswith(b"\r\n\r\n\xff\x00")
     assert b"X-Automation-Lab-Replay-Of: 3\r\n" in local.requests[0]
     assert re.fullmatch(r"\d\d:\d\d:\d\d  github  push  #3  418  \d+ ms\n", out.getvalue())
+
+
+def test_a_webhook_without_its_body_is_not_sent():
+    target = forward.Target("http://127.0.0.1:9", verify_tls=True, command=forward.Command())
+
+    assert "#3  not sent: its body was removed" in target.send(webhook(3, flags=["payload_removed"]))
 
 
 def test_an_answer_that_breaks_off_is_told_and_not_repeated(scripted, tmp_path):

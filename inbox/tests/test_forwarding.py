@@ -245,6 +245,28 @@ def test_a_source_of_standard_webhooks_signs_with_its_own_secret(serve):
     assert sent(server)[1]["webhook-signature"].startswith("v1,")
 
 
+def test_a_source_signs_by_its_own_scheme(serve):
+    server = serve()
+    services.create_source(name="github", scheme="github", secrets=[{"value": "s3cret"}])
+    webhook = WebhookFactory(raw_body=b"{}", headers=[["X-Hub-Signature-256", "sha256=old"], ["X-Github-Event", "a"]])
+
+    run(forward_to(server.url, webhook=webhook, signing={"scheme": "source"}))
+
+    expected = hmac.digest(b"s3cret", b"{}", "sha256").hex()
+    assert sent(server)[1]["x-hub-signature-256"] == f"sha256={expected}"
+    assert server.requests[0].lower().count(b"x-hub-signature-256") == 1
+
+
+def test_a_scheme_that_signs_inside_the_body_is_refused_rather_than_changing_it(serve):
+    server = serve()
+    services.create_source(name="github", scheme="mailgun", secrets=[{"value": "s3cret"}])
+
+    forward = run(forward_to(server.url, webhook=WebhookFactory(raw_body=b"{}"), signing={"scheme": "source"}))
+
+    assert (forward.status, server.requests) == ("failed", [])
+    assert "signs inside the request" in forward.error_message
+
+
 def test_a_source_without_a_secret_cannot_sign(serve):
     server = serve()
 

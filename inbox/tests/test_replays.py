@@ -64,6 +64,17 @@ def test_a_refused_webhook_may_be_sent_to_an_address(api):
     assert api.post(f"{INBOX}/{webhook.pk}/replay", {"target": "url", "url": URL}).status_code == 202
 
 
+def test_a_webhook_without_its_body_is_sent_only_with_another_one(api):
+    webhook = WebhookFactory(flags=["payload_removed"])
+    path, order = f"{INBOX}/{webhook.pk}/replay", {"target": "url", "url": URL}
+
+    refused = api.post(path, order)
+    edited = api.post(path, {**order, "body": {}})
+
+    assert (refused.status_code, edited.status_code) == (409, 202)
+    assert refused.json()["type"].endswith(":payload_removed")
+
+
 @pytest.mark.parametrize("url", REFUSED_BY_THEIR_TEXT)
 def test_a_refused_address_gets_no_forward(api, url):
     webhook = WebhookFactory()
@@ -172,8 +183,9 @@ def test_a_dry_run_only_counts(api):
     assert (Replay.objects.count(), Forward.objects.count()) == (0, 0)
 
 
-def test_a_filter_leaves_out_refused_requests_and_repetitions_unless_it_names_them(api):
+def test_a_filter_leaves_out_refused_requests_repetitions_and_handshakes_unless_it_names_them(api):
     first = WebhookFactory()
+    WebhookFactory(flags=["handshake"])
     WebhookFactory(is_duplicate=True, duplicate_of=first)
     WebhookFactory(status="rejected")
 
@@ -183,6 +195,7 @@ def test_a_filter_leaves_out_refused_requests_and_repetitions_unless_it_names_th
     assert count() == 1
     assert count(is_duplicate=True) == 1
     assert count(status="rejected") == 1
+    assert count(flag="handshake") == 1
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,7 @@ def test_a_selection_is_kept_to(selection, found):
         WebhookFactory(source="gitlab", status="failed"),
         WebhookFactory(source="stripe", event_type="push"),
         WebhookFactory(status="rejected"),
+        WebhookFactory(flags=["handshake"]),
     ]
 
     assert read(start, **selection)[0] == [webhooks[number].pk for number in found]
