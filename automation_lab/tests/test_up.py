@@ -275,3 +275,16 @@ def test_a_command_runs_beside_the_lab_and_without_it(make_lab):
     assert "rows 1" in beside.stdout
     assert "rows 1" in without.stdout
     assert not EmbeddedPostgres(lab.data_dir).is_running()
+
+
+def test_up_with_demo_starts_a_filled_lab_and_starts_it_again(make_lab):
+    lab = make_lab()
+
+    lab.up("--demo")
+    assert "workflow runs" in lab.text()
+    assert lab.stop() == 0
+    lab.log.unlink()
+    lab.up("--demo")
+
+    assert lab.is_ready()
+    assert "no demo is added" in lab.text()

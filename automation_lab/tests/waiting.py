@@ -9,8 +9,8 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(check: Callable[[], T | None], *, seconds: float = 15) -> T:
-    """What `check` returns as soon as it is true; fails after `seconds`."""
+def eventually(check: Callable[[], T | None], *, seconds: float = 30) -> T:
+    """What `check` returns as soon as it is true; fails after `seconds`, which is for machines that do much else."""
     deadline = time.monotonic() + seconds
     while not (found := check()):
         assert time.monotonic() < deadline, f"not within {seconds} s"
