@@ -16,7 +16,7 @@ from workflows.steps.base import ContainerType, Steps, StepType, step_types
 
 MAX_STEPS = 200
 MAX_DEPTH = 5
-STEP_ID = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
+RETRY_NAMES = frozenset({"error", "attempt"})
 NAMES = frozenset({"trigger", "vars", "steps", "execution", "workflow", "secrets", "now", "callbacks"})
 
 ENVELOPE_SCHEMA: dict[str, Any] = {
@@ -204,15 +204,17 @@ def _envelope_faults(item: Placed) -> list[Fault]:
     if "condition" in step:
         errors = expressions.check_condition(step["condition"], item.names)
         faults += [_fault(f"{item.where}.condition", error.message, error.code) for error in errors]
-    if step.get("retry"):
-        try:
-            retry.normalise(step["retry"])
-        except Invalid as error:
-            faults += [
-                {**fault, "field": fault["field"].replace("retry_policy", f"{item.where}.retry")}
-                for fault in error.errors
-            ]
-    return faults
+    return [*faults, *policy_faults(step.get("retry") or {}, f"{item.where}.retry")]
+
+
+def policy_faults(policy: dict[str, Any], where: str) -> list[Fault]:
+    """What is wrong with a retry policy, of the workflow or of a step."""
+    try:
+        retry_if = retry.normalise(policy).retry_if
+    except Invalid as error:
+        return [{**fault, "field": fault["field"].replace("retry_policy", where, 1)} for fault in error.errors]
+    errors = expressions.check_condition(retry_if, RETRY_NAMES) if retry_if is not None else []
+    return [_fault(f"{where}.retry_if", error.message, error.code) for error in errors]
 
 
 def _config_faults(item: Placed) -> list[Fault]:

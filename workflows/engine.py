@@ -14,7 +14,7 @@ from automation_lab.core.exceptions import AutomationLabError
 from automation_lab.core.execution.failures import Interrupted, RunError
 from automation_lab.core.registry import UnknownKey
 from workflows import context, links
-from workflows.branches import StepChildren
+from workflows.branches import BRANCH_CANCELLED, StepChildren
 from workflows.effects import Effects
 from workflows.flow import StepFailed, Waiting
 from workflows.models import StepExecution, WorkflowExecution
@@ -55,6 +55,8 @@ class Engine(Effects):
 
     def step(self, step: dict[str, Any], path: str, scope: Scope) -> None:
         record = self.store.record(step, path)
+        if record.status == Status.CANCELLED:  # its branch had lost already when the worker was lost
+            raise Interrupted(BRANCH_CANCELLED)
         if record.status not in ENDED:
             if scope.cancellation.cancelled:
                 raise Interrupted(scope.cancellation.reason)

@@ -54,7 +54,7 @@ def contains_token(value: Any) -> bool:
 class Callbacks(Mapping[str, str]):
     """`callbacks.<id>`: the address that answers a step of this sequence or of one around it.
 
-    Looking one up has its token written with the next commit, so an answer may come before the step waits for it.
+    Looking one up has its token written, so an answer may come before the step waits for it.
     """
 
     def __init__(self, scope: Scope, issue: Callable[[dict[str, Any], str], str]) -> None:

@@ -49,7 +49,9 @@ class Recorder:
         record = self.store.record(step, path)
         expires_at = self.store.execution.deadline_at or self.tools.now() + LONGEST_WAIT
         token, address = links.new_token(self.store.execution, record, expires_at=expires_at)
-        self.store.issue(record, token)
+        if self.store.issue(record, token):
+            # Who asks for a link is about to send it, and the answer may be quick.
+            self.store.commit(now=self.tools.now())
         return address
 
     def _config(self, step_type: StepType, step: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:

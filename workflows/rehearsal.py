@@ -44,8 +44,9 @@ class RehearsalStore:
         for name, value in values.items():
             setattr(record, name, value)
 
-    def issue(self, record: StepExecution, token: WaitToken) -> None:
+    def issue(self, record: StepExecution, token: WaitToken) -> bool:
         """The link is shown and leads nowhere."""
+        return False
 
     def open_below(self, path: str) -> list[StepExecution]:
         return []

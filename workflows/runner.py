@@ -19,7 +19,7 @@ from automation_lab.core.execution.runner import Executable
 from automation_lab.core.http import HttpClient
 from tasks.handlers.http_call import secret_names
 from tasks.secret_context import allowed_hosts
-from workflows import outcomes
+from workflows import outcomes, waits
 from workflows.engine import Engine, Toolbox
 from workflows.flow import StepFailed, Waiting
 from workflows.models import StepAttempt, StepExecution, WorkflowExecution
@@ -44,6 +44,8 @@ class WorkflowExecutable(Executable):
         run = WorkflowExecution.objects.select_related("workflow", "version", "webhook").get(pk=execution.pk)
         store = RunStore(run, claim)
         engine = Engine(store, self.tools(), run.version.retry_policy)
+        if waits.is_forsaken(run):  # its parent has ended, and could not cancel it any more
+            claim.cancellation.cancel(CANCELLED)
         try:
             engine.run(run.version.steps)
         except Waiting as waiting:

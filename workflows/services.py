@@ -89,10 +89,10 @@ def check_workflow(workflow: Workflow) -> None:
         definitions.check(workflow.steps)
     except Invalid as error:
         faults += error.errors
-    try:
-        workflow.retry_policy = retry.normalise(workflow.retry_policy).as_dict() if workflow.retry_policy else {}
-    except Invalid as error:
-        faults += error.errors
+    policy_faults = definitions.policy_faults(workflow.retry_policy, "retry_policy")
+    if not policy_faults and workflow.retry_policy:
+        workflow.retry_policy = retry.normalise(workflow.retry_policy).as_dict()
+    faults += policy_faults
     faults += triggers.faults(workflow.trigger_type, workflow.trigger_config)
     if not 1 <= workflow.timeout_seconds <= MAX_TIMEOUT_SECONDS:
         detail = f"Must be from 1 to {MAX_TIMEOUT_SECONDS} seconds."

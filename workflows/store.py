@@ -84,6 +84,7 @@ class RunStore:
         self._position = max((record.position for record in self.records.values()), default=0)
         self._changes = Changes()
         self._unwritten: set[int] = set()
+        self._issued: set[str] = set()
         self._lock = threading.Lock()
         self._commit_lock = threading.Lock()
 
@@ -115,11 +116,15 @@ class RunStore:
                 values["position"] = record.position
             self._changes.note(record, values)
 
-    def issue(self, record: StepExecution, token: WaitToken) -> None:
-        """Have `token`, a link to the step of `record`, written with the next commit."""
+    def issue(self, record: StepExecution, token: WaitToken) -> bool:
+        """Have `token`, a link to the step of `record`, written with the next commit; False if it was before."""
         with self._lock:
+            if token.token_hash in self._issued:
+                return False
+            self._issued.add(token.token_hash)
             self._changes.note(record, ())
             self._changes.links[token.token_hash] = (record, token)
+            return True
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Call it once what has changed so far is committed."""

@@ -210,6 +210,14 @@ def child_finished(child_id: int, *, parent_id: int, status: str, now: datetime)
         _wake(run, now=now)
 
 
+def is_forsaken(run: WorkflowExecution) -> bool:
+    """Whether the step that has started `run`, to wait for it, does not wait any more."""
+    if run.parent_id is None:
+        return False
+    starters = StepExecution.objects.filter(execution_id=run.parent_id, type="sub_workflow", state__execution_id=run.pk)
+    return starters.filter(state__wait=True).exclude(status=Status.WAITING).exists()
+
+
 def end_of_run(child_id: int, status: str) -> dict[str, Any]:
     """The signal about the end of a run."""
     output, message = WorkflowExecution.objects.values_list("output", "error_message").get(pk=child_id)

@@ -110,8 +110,7 @@ class ApprovalStep(WaitingType):
 
 def _tell(channels: str | list[str], question: str, context: StepContext) -> None:
     """The question and the link. A channel that cannot be reached does not keep the run from waiting."""
-    token = links.token_for(context.execution.pk, context.path, context.generation)
-    url = links.address(links.KINDS[ApprovalStep.key], token)
+    url = context.names["callbacks"][context.path.rpartition("/")[2]]
     message = Message("info", f"{context.execution.workflow.name} waits for an approval", question, url)
     with contextlib.suppress(RunError):  # each is in the run's log
         send_to(channels, message, context)

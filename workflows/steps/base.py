@@ -84,6 +84,8 @@ class StepType(ABC):
     config_schema: dict[str, Any]
     has_effect = False
     """Does something outside the database: its start is committed before it and its result after it."""
+    is_awaited = False
+    """Somebody waits for the result: it is committed at once, not with the next effect."""
     retries = False
     """Takes part in the workflow's retry policy; the others have one attempt."""
     unrendered: frozenset[str] = frozenset()

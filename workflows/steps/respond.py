@@ -17,6 +17,7 @@ class RespondStep(StepType):
 
     key = "respond"
     title = "Respond"
+    is_awaited = True
     config_schema = {
         "type": "object",
         "additionalProperties": False,

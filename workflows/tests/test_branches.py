@@ -378,6 +378,24 @@ def test_a_race_inside_a_race_that_is_lost_is_cancelled_too(run_workflow, serve)
 
 
 @threads
+def test_a_branch_that_had_lost_when_the_worker_was_lost_is_not_gone_on_with(start, drive):
+    run = start(
+        [parallel({"slow": [setting("a", x=1), setting("b", y=1)], "good": [setting("c", z=1)]}, wait_for="any")]
+    )
+    states = {"all": "running", "all[slow]/a": "cancelled", "all[good]/c": "success"}
+    for position, (path, status) in enumerate(states.items()):
+        row = {"step_id": path[-1], "type": "set", "status": status, "position": position}
+        StepExecution.objects.create(
+            execution=run, path=path, **{**row, "step_id": "all" if path == "all" else row["step_id"]}
+        )
+
+    run = drive(run)
+
+    assert (run.status, run.variables) == ("success", {})
+    assert not run.steps.filter(path="all[slow]/b").exists()
+
+
+@threads
 def test_branches_wait_beside_each_other(run_workflow, drive, travel):
     longer = {"id": "longer", "type": "delay", "config": {"seconds": 120}}
     branches = {"one": [DELAY, setting("a", x=1)], "two": [longer, setting("b", y=1)]}

@@ -99,6 +99,7 @@ def test_an_unknown_type_is_named_with_the_nearest():
         ({"config": []}, "steps[0].config"),
         ({"retry": {"max_attempts": 0}}, "steps[0].retry.max_attempts"),
         ({"retry": {"max": 1}}, "steps[0].retry.max"),
+        ({"retry": {"retry_if": "status == 503"}}, "steps[0].retry.retry_if"),
         ({"condition": "1 +"}, "steps[0].condition"),
         ({"condition": "trigger.data == nothing"}, "steps[0].condition"),
         ({"condition": 1}, "steps[0].condition"),

@@ -89,6 +89,10 @@ def test_every_fault_is_reported_at_once():
     assert found == ["steps[0].type", "retry_policy.max_attempts", "trigger_config.x", "timeout_seconds"]
 
 
+def test_the_condition_of_a_retry_policy_is_checked():
+    assert faults(retry_policy={"retry_if": "error.code == 'x' and attempts < 2"}) == ["retry_policy.retry_if"]
+
+
 def test_a_name_is_taken_once(workflow):
     assert faults(name="orders") == ["name"]
 

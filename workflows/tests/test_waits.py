@@ -19,6 +19,7 @@ from automation_lab.core.execution.recovery import end_overdue
 from automation_lab.core.registry import executables
 from automation_lab.core.tests.servers import OK
 from inbox.tests.factories import incoming
+from tasks.channels import create_channel
 from tasks.models import ScheduledTask, TaskExecution
 from tasks.tests.factories import ScheduledTaskFactory
 from workflows import links, services, waits
@@ -185,6 +186,24 @@ def test_a_callback_may_come_before_its_step_begins(run_workflow, drive, serve):
     run = drive(run)
 
     assert (run.status, output_of(run, "hook")["body"]) == ("success", {"done": True})
+
+
+@threads
+def test_a_link_can_be_answered_the_moment_it_is_sent(run_workflow, drive, serve):
+    """A message is rendered inside its step, after the commit before the effect."""
+
+    def answer(connection, request):
+        sent = body_of(request)["text"].rpartition("/")[2]
+        waits.receive_callback(token=sent, request=incoming(b"1"))
+        connections.close_all()
+        connection.sendall(OK)
+
+    create_channel(name="chat", kind="slack", target=serve(answer).url)
+    telling = {"type": "notify", "config": {"channel": "chat", "message": "{{ callbacks.hook }}"}}
+
+    run = run_workflow([telling, HOOK])
+
+    assert (run.status, output_of(run, "hook")["body"]) == ("success", 1)
 
 
 def test_links_of_a_loop_belong_to_their_item(run_workflow, drive, serve):
@@ -477,6 +496,15 @@ def test_a_branch_that_lost_cancels_its_child(run_workflow, child, serve):
 
     assert (run.status, status_of(run, "p[a]/sub")) == ("success", "cancelled")
     assert [row.status for row in WorkflowExecution.objects.filter(parent=run)] in ([], ["cancelled"])
+
+
+def test_a_child_whose_parent_ended_without_it_is_cancelled_when_it_goes_on(run_workflow, drive, child):
+    """The parent's process may be killed between its end and the child's cancellation."""
+    child([setting("a", x=1)])
+    run = run_workflow([calling()])
+    run.steps.update(status="cancelled")
+
+    assert drive(child_of(run)).status == "cancelled"
 
 
 def test_a_child_is_started_once(start, drive, child, take_over, monkeypatch):
