@@ -27,6 +27,7 @@ from procrastinate.contrib.django import DjangoApp, app
 from automation_lab.core import clock
 from automation_lab.core.execution import recovery, ticker
 from automation_lab.core.execution.claims import CANCELLED, REPLACED, STOPPING, TIMEOUT, Claim, held
+from automation_lab.core.execution.wakeups import keep_notifications
 
 logger = logging.getLogger(__name__)
 R = TypeVar("R")
@@ -98,6 +99,7 @@ class WorkerProcess:
         await sync_to_async(close_old_connections)()
         worker_app = _worker_app()
         worker = self._new_worker(worker_app)
+        keep_notifications(worker)
         watching = asyncio.create_task(_announce_end(worker, ended))
         try:
             async with worker_app.open_async():
