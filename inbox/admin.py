@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest
-from django.urls import NoReverseMatch, reverse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.contrib.filters.admin import BooleanRadioFilter, ChoicesDropdownFilter, DropdownFilter
 from unfold.decorators import action, display
+from unfold.enums import ActionVariant
+from unfold.sections import TemplateSection
 
 from automation_lab.core import display as show
 from automation_lab.core.admin import (
     Panel,
-    ReadOnlyAdmin,
     ServiceAdmin,
     column,
-    duration_column,
+    confirmation,
     id_column,
-    json_column,
     origin_of,
-    panel_of,
     section,
     size_column,
     state_column,
@@ -31,42 +33,11 @@ from automation_lab.core.admin import (
     trace_column,
     when_column,
 )
-from automation_lab.core.console_forms import TimeRangeFilter, choices_of
-from automation_lab.core.redaction import redact_headers
-from inbox import replay_admin, services, source_admin  # noqa: F401 - two register their own
-from inbox.models import Forward, RateWindow, Source, Webhook
-from inbox.verification import Verification
-
-PANEL_ROWS = 20
-
-
-class SourceFilter(DropdownFilter):
-    title = "source"
-    parameter_name = "source"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        names = [*Source.objects.values_list("name", flat=True)[:200]]
-        if self.value() and self.value() not in names:
-            names.insert(0, self.value())
-        return [(name, name) for name in names]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> QuerySet[Webhook]:
-        return queryset.filter(source=self.value()) if self.value() else queryset
-
-
-class VerificationFilter(DropdownFilter):
-    title = "verification"
-    parameter_name = "verification"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return choices_of([str(value) for value in Verification.values])
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> QuerySet[Webhook]:
-        if self.value() not in Verification.values:
-            return queryset
-        if not Verification(self.value()).accepted:
-            queryset = queryset.filter(status=Webhook.Status.REJECTED)  # what every refusal is: that has an index
-        return queryset.filter(verification=self.value())
+from automation_lab.core.exceptions import AutomationLabError
+from inbox import forward_admin, replay_admin, reverify, search, services, source_admin, subscriptions  # noqa: F401
+from inbox.console import columns, filters, listing, replaying, words
+from inbox.console.commands import curl_command
+from inbox.models import Webhook
 
 
 class WebhookForm(forms.ModelForm):
@@ -86,112 +57,298 @@ class WebhookForm(forms.ModelForm):
             self.fields["status"].choices = offered  # type: ignore[attr-defined]  # a choice field
 
 
+class PreviewSection(TemplateSection):
+    """Fetched when the row is opened."""
+
+    template_name = "inbox/preview_row.html"
+
+
 @admin.register(Webhook)
-class WebhookAdmin(ServiceAdmin):
+class WebhookAdmin(replaying.ReplayPages, ServiceAdmin):
     form = WebhookForm
     list_display = [
         "show_id",
+        "show_received_at",
         "show_status",
         "source",
-        "show_event_type",
-        "method",
-        "show_verification",
+        "show_event",
+        "show_first_line",
         "show_size",
-        "show_duplicate",
+        "show_verification",
+        "show_runs",
+        "show_sent",
+        "show_repetition",
+    ]
+    rejected_display = [
+        "show_id",
+        "source",
+        "show_event",
+        "show_verification",
+        "show_why",
+        "show_remote_addr",
         "show_received_at",
     ]
     list_display_links = ["show_id"]
     list_filter = [
-        ("status", ChoicesDropdownFilter),
-        SourceFilter,
-        VerificationFilter,
-        ("is_duplicate", BooleanRadioFilter),
-        ("received_at", TimeRangeFilter),
+        filters.SourceFilter,
+        filters.StatusFilter,
+        filters.VerificationFilter,
+        filters.RepetitionFilter,
+        filters.EventTypeFilter,
+        filters.ConditionFilter,
+        filters.ReceivedFilter,
+        filters.MethodFilter,
+        filters.FlagFilter,
     ]
-    list_defer = ["raw_body", "body", "headers", "query_params", "notes", "error_message"]
+    list_sections = [PreviewSection]
+    list_filter_sheet = True
+    list_before_template = "inbox/list_before.html"
+    list_after_template = "inbox/list_after.html"
+    list_defer = ["raw_body", "body", "headers", "query_params", "query_string", "notes", "error_message"]
     search_exact = ["id", "delivery_id", "correlation_id", "source"]
-    search_help_text = "A webhook's id, delivery id, correlation id or source, whole"
+    search_help_text = "Id, delivery id, correlation id, or text in the body"
     date_hierarchy = "received_at"
     empty_template = "automation_lab/empty_webhooks.html"
     sortable_by = ["show_received_at"]
-    actions = ["mark_processed", "mark_failed", "delete_selected"]
-    readonly_fields = ["remote_addr", "content_type", "matched_secret"]
+    actions = ["replay_selected", "mark_processed", "mark_failed", "mark_received", "delete_selected"]
+    actions_detail = ["replay", "verify_again", "confirm_subscription"]
+    readonly_fields = ["content_type"]
     fieldsets = [
         section(
             None,
-            "status|show_verification show_source|show_event_type show_request|remote_addr "
-            "show_received_at|show_processed_at show_trace|show_size show_error",
+            "status|show_source show_verdict show_request show_event|show_remote_addr show_received_at|show_processed_at "
+            "show_trace|show_size show_error",
         ),
         section("Body", "show_body content_type|show_flags show_sha256"),
         section("Headers and query", "show_headers show_query"),
-        section("Delivery", "show_delivery_id show_duplicate|matched_secret"),
+        section("Delivery", "show_delivery_id|show_repetition"),
         section("Notes", "notes"),
-        section("As curl", "show_curl", collapsed=True),
+        section("As curl", "show_curl"),
     ]
 
     show_id = id_column
     show_status = state_column("status", "Status")
-    show_verification = state_column("verification", "Verification")
+    show_verification = column("verification", columns.verification_label)
     show_size = size_column("size_bytes")
+    show_remote_addr = column("remote_addr", lambda address: address or show.EMPTY, "From")
     show_received_at = when_column("received_at", ordering=True)
     show_processed_at = when_column("processed_at")
     show_trace = trace_column
     show_sha256 = column("sha256", show.mono, "SHA-256")
     show_error = text_column("error_message", "Error")
 
+    class Media:
+        css = {"all": ["inbox/inbox.css"]}
+        js = [forms.Script("inbox/keyboard.js", type="module")]
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
+
+    # --- the list ---
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[listing.WebhookChangeList]:
+        return listing.WebhookChangeList
+
+    def get_list_display(self, request: HttpRequest) -> list[str]:
+        return self.rejected_display if request.GET.get("status") == Webhook.Status.REJECTED else self.list_display
+
+    def complete_rows(self, rows: Iterable[Webhook]) -> None:
+        listing.complete_rows(rows)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """A condition from the filters' form gets a place of its own in the address, as the API has it."""
+        condition = request.GET.get(filters.CONDITION)
+        if condition is None:
+            return super().changelist_view(request, extra_context)
+        parameters = request.GET.copy()
+        parameters.pop(filters.CONDITION)
+        name, _, value = condition.strip().partition("=")
+        if name.startswith(search.PREFIXES) and value:
+            parameters[name.strip()] = value.strip()
+        elif condition.strip():
+            messages.error(request, "Write a condition like body.action=opened or header.X-GitHub-Event=push.")
+        return HttpResponseRedirect(f"?{parameters.urlencode()}")
+
+    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[QuerySet[Any], bool]:
+        """By id if there is one, else the text in the newest bodies."""
+        found, _ = super().get_search_results(request, queryset, search_term)
+        if not search_term.strip():
+            return found, False
+        if found.exists():
+            listing.note_found_by_id(request)
+            return found, False
+        return search.holding_text(queryset, search_term.strip()[: search.LONGEST]), False
+
+    @display(description="Event")
+    def show_event(self, webhook: Webhook) -> SafeString:
+        return columns.event(webhook)
+
+    @display(description="Body")
+    def show_first_line(self, webhook: Any) -> SafeString:
+        return format_html('<span class="lab-first-line">{}</span>', show.mono(webhook.first_line[:120]))
+
+    @display(description="Runs")
+    def show_runs(self, webhook: Any) -> SafeString:
+        url = show.list_url("workflows.workflowexecution", webhook__id__exact=webhook.pk)
+        return listing.started_cell(webhook.runs, url)
+
+    @display(description="Sent on")
+    def show_sent(self, webhook: Any) -> SafeString:
+        return listing.started_cell(webhook.sent, show.list_url("inbox.forward", webhook__id__exact=webhook.pk))
+
+    @display(description="Repetition")
+    def show_repetition(self, webhook: Webhook) -> Any:
+        return columns.repetition(webhook)
+
+    @display(description="Why, and what to do")
+    def show_why(self, webhook: Webhook) -> SafeString:
+        return columns.why_rejected(webhook)
+
+    # --- its page ---
 
     @display(description="Source")
     def show_source(self, webhook: Webhook) -> SafeString:
         return show.link(show.list_url("inbox.webhook", source=webhook.source), webhook.source)
 
-    @display(description="Event type")
-    def show_event_type(self, webhook: Webhook) -> str:
-        return show.shortened(webhook.event_type, 48)
+    @display(description="Verification")
+    def show_verdict(self, webhook: Webhook) -> SafeString:
+        return columns.verdict(webhook)
 
     @display(description="Request")
     def show_request(self, webhook: Webhook) -> SafeString:
-        return show.mono(f"{webhook.method} {webhook.path[:2000]}")
-
-    @display(description="Repetition")
-    def show_duplicate(self, webhook: Webhook) -> Any:
-        if webhook.is_duplicate:
-            first = webhook.duplicate_of_id
-            return show.object_link("inbox.webhook", first, f"repeats #{first}") if first else "repeats a deleted one"
-        return f"repeated {webhook.duplicate_count} times" if webhook.duplicate_count else show.EMPTY
+        return show.mono(f"{webhook.method} {columns.request_target(webhook)}")
 
     @display(description="Delivery id")
     def show_delivery_id(self, webhook: Webhook) -> Any:
         return show.mono(webhook.delivery_id) if webhook.delivery_id else show.EMPTY
 
     @display(description="Flags")
-    def show_flags(self, webhook: Webhook) -> Any:
-        return ", ".join(flag.replace("_", " ") for flag in webhook.flags) or show.EMPTY
+    def show_flags(self, webhook: Webhook) -> SafeString:
+        return columns.flags(webhook)
 
     @display(description="Headers")
     def show_headers(self, webhook: Webhook) -> SafeString:
-        return show.pairs_table(redact_headers(show.as_pairs(webhook.headers)))
+        return columns.headers(webhook)
 
     @display(description="Query")
     def show_query(self, webhook: Webhook) -> SafeString:
-        return show.pairs_table(show.as_pairs(webhook.query_params))
+        return columns.query(webhook)
 
     @display(description="Body")
     def show_body(self, webhook: Webhook) -> SafeString:
-        raw = bytes(webhook.raw_body)
-        if not raw:
-            return show.muted("empty")
-        views = {"Raw": show.text_block(raw.decode("utf-8", "replace")), "Hex": show.hex_block(raw)}
-        if webhook.body is not None:
-            views = {"Pretty": show.json_view(webhook.body), **views}
-        return show.views(views, download_url=raw_url(webhook))
+        return columns.body_views(webhook, download_url=reverse("webhook-raw", args=[webhook.pk]))
 
     @display(description="Command")
     def show_curl(self, webhook: Webhook) -> SafeString:
-        headers = redact_headers(show.as_pairs(webhook.headers))
-        body = bytes(webhook.raw_body[:8192]).decode("utf-8", "replace")
-        return show.text_block(show.curl(webhook.method, origin_of(webhook) + webhook.path, headers, body))
+        return show.text_block(curl_command(webhook, origin_of(webhook)))
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Without an error or a query there is no line for them."""
+        empty = set()
+        if obj is not None:
+            empty = {
+                name
+                for name, value in (("show_error", obj.error_message), ("show_query", obj.query_params))
+                if not value
+            }
+        return [
+            (title, {**options, "fields": [line for line in options["fields"] if line not in empty]})
+            for title, options in self.fieldsets
+        ]
+
+    def get_panels(self, request: HttpRequest, instance: Webhook) -> list[Panel]:
+        forwards = columns.forwards(instance)
+        repetitions = [columns.repetitions(instance)] if instance.duplicate_count else []
+        return [columns.workflow_runs(instance), *([forwards] if forwards.rows else []), *repetitions]
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.preview)
+        return [path("<int:object_id>/preview/", view, name="inbox_webhook_preview"), *super().get_urls()]
+
+    def preview(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        """What an opened row of the list shows."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        webhook = self.get_object(request, str(object_id))
+        if webhook is None:
+            raise Http404(f"There is no webhook {object_id}.")
+        shown = {
+            "webhook": webhook,
+            "request_target": columns.request_target(webhook),
+            "headers": columns.headers(webhook),
+            "body": columns.body_preview(webhook),
+        }
+        return render(request, "inbox/preview.html", shown)
+
+    # --- acting ---
+
+    def offers(self, instance: Webhook, name: str) -> bool:
+        if name == "confirm":
+            return columns.is_confirmable(instance)
+        return name != "verify" or reverify.PAYLOAD_REMOVED not in instance.flags
+
+    @action(
+        description="Replay", url_path="replay", icon="replay", variant=ActionVariant.PRIMARY, permissions=["replay"]
+    )
+    def replay(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self.replay_page(request, object_id)
+
+    @action(
+        description="Verify again",
+        url_path="verify",
+        icon="verified_user",
+        permissions=["change"],
+        dialog=confirmation(
+            "Verify again",
+            "With the secrets that are valid now. A rejected webhook that verifies is accepted and starts what it should.",
+            "Verify",
+        ),
+    )
+    def verify_again(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
+        """Outside a transaction: a certificate may have to be fetched."""
+        webhook = self._needed(request, object_id)
+        try:
+            found = reverify.verify_again(webhook=webhook)
+        except AutomationLabError as error:
+            self.message_user(request, error.message, messages.ERROR)
+        else:
+            level = messages.SUCCESS if found.verdict.accepted else messages.WARNING
+            self.message_user(request, _findings(found), level)
+            if found.webhook.status != webhook.status:
+                self.log_change(request, found.webhook, "Verified again and accepted.")
+        return self.go_to(request, self.page_of(webhook))
+
+    @action(
+        description="Confirm subscription",
+        url_path="confirm",
+        icon="task_alt",
+        permissions=["change"],
+        dialog=confirmation(
+            "Confirm this subscription",
+            "The address that Amazon SNS gave is visited once, from this server.",
+            "Confirm",
+        ),
+    )
+    def confirm_subscription(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
+        webhook = self._needed(request, object_id)
+        try:
+            subscriptions.confirm_subscription(webhook=webhook)
+        except AutomationLabError as error:
+            self.message_user(request, error.message, messages.ERROR)
+        else:
+            self.log_change(request, webhook, "Subscription confirmed.")
+            self.message_user(request, "Confirmed: the topic sends from now on.", messages.SUCCESS)
+        return self.go_to(request, self.page_of(webhook))
+
+    def _needed(self, request: HttpRequest, object_id: str) -> Webhook:
+        webhook = self.get_object(request, object_id)
+        if webhook is None:
+            raise Http404(f"There is no webhook {object_id}.")
+        return webhook
+
+    @action(description="Replay selected webhooks…", permissions=["replay"])
+    def replay_selected(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> HttpResponse | None:
+        return self.replay_batch(request, queryset)
 
     @action(description="Mark as processed", permissions=["change"])
     def mark_processed(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
@@ -200,6 +357,10 @@ class WebhookAdmin(ServiceAdmin):
     @action(description="Mark as failed", permissions=["change"])
     def mark_failed(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
         self._mark(request, queryset, Webhook.Status.FAILED)
+
+    @action(description="Mark as received", permissions=["change"])
+    def mark_received(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
+        self._mark(request, queryset, Webhook.Status.RECEIVED)
 
     def _mark(self, request: HttpRequest, queryset: QuerySet[Webhook], status: str) -> None:
         self.act_on_all(
@@ -215,135 +376,7 @@ class WebhookAdmin(ServiceAdmin):
     def destroy(self, instance: Webhook) -> None:
         services.delete_webhook(webhook=instance)
 
-    def get_panels(self, request: HttpRequest, instance: Webhook) -> list[Panel]:
-        forwards = self._forwards(instance)
-        repetitions = [self._repetitions(instance)] if instance.duplicate_count else []
-        return [self._workflow_runs(instance), *([forwards] if forwards.rows else []), *repetitions]
 
-    def _forwards(self, webhook: Webhook) -> Panel:
-        return panel_of(
-            "Forwards",
-            ["Forward", "Status", "To", "Attempt", "Duration", "When"],
-            webhook.forwards.order_by("-id"),
-            lambda forward: [
-                show.object_link("inbox.forward", forward.pk, f"#{forward.pk}"),
-                show.state(forward.status),
-                show.shortened(forward.target),
-                forward.attempt,
-                show.duration(forward.duration_ms),
-                show.when(forward.created_at),
-            ],
-            limit=PANEL_ROWS,
-            url=show.list_url("inbox.forward", webhook__id__exact=webhook.pk),
-        )
-
-    def _workflow_runs(self, webhook: Webhook) -> Panel:
-        """Through the relation's name: the inbox knows nothing of workflows."""
-        return panel_of(
-            "Workflow runs",
-            ["Run", "Status", "Workflow", "Steps", "Duration", "Started", "Error"],
-            webhook.workflow_executions.select_related("workflow").order_by("-id"),
-            lambda run: [
-                show.object_link("workflows.workflowexecution", run.pk, f"#{run.pk}"),
-                show.state(run.status),
-                show.object_link("workflows.workflow", run.workflow_id, run.workflow.name),
-                f"{run.current_step} of {run.total_steps}",
-                show.duration(run.duration_ms),
-                show.when(run.started_at),
-                show.shortened(run.error_message),
-            ],
-            limit=PANEL_ROWS,
-            url=show.list_url("workflows.workflowexecution", webhook__id__exact=webhook.pk),
-        )
-
-    def _repetitions(self, webhook: Webhook) -> Panel:
-        return panel_of(
-            "Repetitions",
-            ["Webhook", "From", "Received"],
-            webhook.duplicates.without_bodies().order_by("-id"),
-            lambda repeat: [
-                show.object_link("inbox.webhook", repeat.pk, f"#{repeat.pk}"),
-                repeat.remote_addr or show.EMPTY,
-                show.when(repeat.received_at),
-            ],
-            limit=PANEL_ROWS,
-            url=show.list_url("inbox.webhook", q=webhook.delivery_id),
-        )
-
-
-def raw_url(webhook: Webhook) -> str:
-    """Where the exact bytes are downloaded."""
-    try:
-        return reverse("inbox:webhook-raw", args=[webhook.pk])
-    except NoReverseMatch:
-        return f"/v1/webhooks/inbox/{webhook.pk}/raw"
-
-
-@admin.register(Forward)
-class ForwardAdmin(ReadOnlyAdmin):
-    list_display = [
-        "show_id",
-        "show_status",
-        "webhook_link",
-        "show_target",
-        "mode",
-        "attempt",
-        "show_duration",
-        "show_when",
-    ]
-    list_display_links = ["show_id"]
-    list_filter = [("status", ChoicesDropdownFilter), ("mode", ChoicesDropdownFilter)]
-    list_defer = ["answer"]
-    date_hierarchy = "created_at"
-    search_exact = ["id", "correlation_id"]
-    sortable_by: list[str] = []
-    fieldsets = [
-        section(None, "show_status|webhook_link target|mode trigger|show_trace show_error"),
-        section("Answer", "show_answer"),
-        section("Timing", "show_when show_due_at show_started_at show_finished_at show_duration attempt"),
-    ]
-
-    show_id = id_column
-    show_status = state_column()
-    show_duration = duration_column()
-    show_when = when_column("created_at")
-    show_due_at = when_column("due_at")
-    show_started_at = when_column("started_at")
-    show_finished_at = when_column("finished_at")
-    show_answer = json_column("answer")
-    show_error = text_column("error_message", "Error")
-    show_trace = trace_column
-
-    @display(description="Webhook")
-    def webhook_link(self, forward: Forward) -> SafeString:
-        return show.object_link("inbox.webhook", forward.webhook_id, f"#{forward.webhook_id}")
-
-    @display(description="To")
-    def show_target(self, forward: Forward) -> Any:
-        return show.shortened(forward.target)
-
-    def get_panels(self, request: HttpRequest, instance: Forward) -> list[Panel]:
-        return [
-            panel_of(
-                "Attempts",
-                ["#", "Status", "Error", "Answer", "Duration", "Started", "Next"],
-                instance.attempts.order_by("epoch"),
-                replay_admin.attempt_cells,
-                limit=PANEL_ROWS,
-                url=show.list_url("inbox.forwardattempt", forward__id__exact=instance.pk),
-            )
-        ]
-
-
-@admin.register(RateWindow)
-class RateWindowAdmin(ReadOnlyAdmin):
-    list_display = ["key", "show_window_at", "count", "refused_count"]
-    search_exact = ["key"]
-    ordering = ["-window_at", "-id"]
-    date_hierarchy = "window_at"
-    sortable_by: list[str] = []
-    fieldsets = [
-        section(None, "key show_window_at count refused_count"),
-    ]
-
-    show_window_at = when_column("window_at", "Window")
+def _findings(found: reverify.Reverified) -> SafeString:
+    result = words.label_of(found.verdict.result)
+    return format_html("<strong>{}.</strong> {}", result, show.lines(found.findings))

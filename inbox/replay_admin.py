@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
-from django.contrib import admin
-from django.http import HttpRequest
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import BooleanRadioFilter, ChoicesDropdownFilter
-from unfold.decorators import display
+from unfold.decorators import action, display
+from unfold.enums import ActionVariant
 
 from automation_lab.core import display as show
 from automation_lab.core.admin import (
     LabModelAdmin,
     Panel,
     ReadOnlyAdmin,
+    confirmation,
     duration_column,
     id_column,
     json_column,
@@ -24,6 +30,9 @@ from automation_lab.core.admin import (
     text_column,
     when_column,
 )
+from automation_lab.core.exceptions import Invalid
+from automation_lab.core.registry import replay_targets
+from inbox import replays, selection
 from inbox.models import ForwardAttempt, Replay, SavedView
 
 PANEL_ROWS = 20
@@ -48,10 +57,16 @@ class ReplayAdmin(ReadOnlyAdmin):
     search_exact = ["id"]
     date_hierarchy = "created_at"
     sortable_by: list[str] = []
+    actions_detail = ["stop"]
+
+    class Media:
+        js = [forms.Script("automation_lab/run_page.js", type="module")]
+
     fieldsets = [
         section(
             None,
-            "show_status|target show_progress|failed_count rate_per_second|created_by show_options show_filters show_error",
+            "show_status|target show_progress show_outcomes failed_count|rate_per_second created_by show_options "
+            "show_filters show_error",
         ),
         section("Timing", "show_created_at|show_due_at show_started_at|show_finished_at show_cancel_requested_at"),
     ]
@@ -67,8 +82,45 @@ class ReplayAdmin(ReadOnlyAdmin):
     show_cancel_requested_at = when_column("cancel_requested_at")
 
     @display(description="Done")
-    def show_progress(self, replay: Replay) -> str:
-        return f"{replay.position} of {replay.total_count}"
+    def show_progress(self, replay: Replay) -> SafeString:
+        return format_html(
+            '<progress max="{}" value="{}"></progress> {} of {}',
+            replay.total_count,
+            replay.position,
+            f"{replay.position:,}",
+            f"{replay.total_count:,}",
+        )
+
+    @display(description="What it started")
+    def show_outcomes(self, replay: Replay) -> SafeString:
+        found = replays.outcomes(replay) if replay.target in replay_targets else {}
+        return show.joined(show.state(status, f"{number:,} {status}") for status, number in found.items())
+
+    def has_stop_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.allows(request, "inbox.change_replay")
+
+    def offers(self, instance: Replay, name: str) -> bool:
+        return not instance.is_finished
+
+    def is_live(self, instance: Replay) -> bool:
+        return not instance.is_finished
+
+    @action(
+        description="Stop",
+        url_path="stop",
+        icon="stop_circle",
+        variant=ActionVariant.DANGER,
+        permissions=["stop"],
+        dialog=confirmation(
+            "Stop this replay", "Nothing more starts, and what waits is cancelled. What was sent stays sent.", "Stop"
+        ),
+    )
+    def stop(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
+        def stop(replay: Replay) -> str:
+            replays.stop_replay(replay=replay)
+            return "Stopped."
+
+        return self.act(request, object_id, stop)
 
     @display(description="Options")
     def show_options(self, replay: Replay) -> SafeString:
@@ -145,21 +197,74 @@ class ForwardAttemptAdmin(ReadOnlyAdmin):
         return show.object_link("inbox.forward", attempt.forward_id, f"#{attempt.forward_id}")
 
 
+class SavedViewForm(forms.ModelForm):
+    """A query that the list and the API both understand, under a name that its owner has not given yet."""
+
+    owner: Any = None
+    """Set by the admin: whose view it is."""
+
+    def clean_name(self) -> str:
+        name: str = self.cleaned_data["name"]
+        if SavedView.objects.filter(owner=self.owner, name=name).exclude(pk=self.instance.pk).exists():
+            raise forms.ValidationError("You have a view of this name already.")
+        return name
+
+    def clean_query(self) -> str:
+        try:
+            filters = selection.parse_query(self.cleaned_data["query"])
+            selection.select_webhooks(filters)
+        except Invalid as error:
+            raise forms.ValidationError(error.message) from error
+        return urlencode(filters)
+
+
 @admin.register(SavedView)
 class SavedViewAdmin(LabModelAdmin):
+    """One's own views, and those that others share; only the owner changes one."""
+
+    form = SavedViewForm
     list_display = ["name", "show_query", "owner", "shared", "show_updated_at"]
     list_filter = [("shared", BooleanRadioFilter)]
     list_select_related = ["owner"]
     search_fields = ["name"]
-    autocomplete_fields = ["owner"]
     date_hierarchy = "created_at"
-    fieldsets = [section(None, "name query owner shared")]
+    fieldsets = [section(None, "name query shared")]
 
     show_updated_at = when_column("updated_at", "Changed")
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[SavedView]:
+        found = super().get_queryset(request)
+        if request.user.is_superuser:
+            return found
+        return found.filter(Q(owner=request.user.pk) | Q(shared=True))
+
+    def has_change_permission(self, request: HttpRequest, obj: SavedView | None = None) -> bool:
+        return super().has_change_permission(request, obj) and self._is_own(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: SavedView | None = None) -> bool:
+        return super().has_delete_permission(request, obj) and self._is_own(request, obj)
+
+    def _is_own(self, request: HttpRequest, view: SavedView | None) -> bool:
+        return view is None or view.owner_id == request.user.pk or request.user.is_superuser
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[SavedView]) -> None:
+        super().delete_queryset(
+            request, queryset if request.user.is_superuser else queryset.filter(owner=request.user.pk)
+        )
+
     @display(description="Query")
     def show_query(self, view: SavedView) -> Any:
-        return show.shortened(view.query)
+        return show.link(f"{show.list_url('inbox.webhook')}?{view.query}", show.shortened(view.query) or "everything")
 
-    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        return {"owner": request.user.pk, **super().get_changeform_initial_data(request)}
+    def get_form(self, request: HttpRequest, obj: SavedView | None = None, **kwargs: Any) -> Any:
+        form = super().get_form(request, obj, **kwargs)
+        return type("OwnedSavedViewForm", (form,), {"owner": obj.owner if obj else request.user})
+
+    def save_model(self, request: HttpRequest, obj: SavedView, form: Any, change: bool) -> None:
+        if not change:
+            obj.owner_id = request.user.pk  # type: ignore[assignment]  # somebody is signed in
+        super().save_model(request, obj, form, change)
+
+    def response_add(self, request: HttpRequest, obj: SavedView, post_url_continue: str | None = None) -> HttpResponse:
+        self.message_user(request, f"Saved: {obj.name} stands above the list.", messages.SUCCESS)
+        return HttpResponseRedirect(f"{show.list_url('inbox.webhook')}?{obj.query}")

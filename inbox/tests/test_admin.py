@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 
 import pytest
@@ -61,7 +62,7 @@ def test_a_body_is_shown_pretty_raw_and_as_bytes(console):
 
     html = console.get(page("webhook", "change", webhook.pk)).content.decode()
 
-    assert "&quot;ref&quot;: &quot;refs/heads/main&quot;" in html
+    assert re.search("&quot;ref&quot;</button>: &quot;refs/heads/main&quot;", html)
     assert "{&quot;ref&quot;:&quot;refs/heads/main&quot;}" in html
     assert "7b 22 72 65 66" in html
     assert f'href="/v1/webhooks/inbox/{webhook.pk}/raw"' in html
@@ -167,13 +168,12 @@ def test_the_list_is_filtered_by_verification(console):
 
 def test_the_list_is_filtered_by_time(console):
     webhook = WebhookFactory(event_type="a.b")
-    day = f"{webhook.received_at:%d/%m/%Y}"
+    minute = f"{webhook.received_at:%Y-%m-%dT%H:%M}"
 
-    seen = console.get(page("webhook", "changelist"), {"received_at_from_0": day}).content.decode()
-    hidden = console.get(page("webhook", "changelist"), {"received_at_from_0": "01/01/2200"}).content.decode()
+    seen = console.get(page("webhook", "changelist"), {"received_after": minute}).content.decode()
+    hidden = console.get(page("webhook", "changelist"), {"received_before": minute}).content.decode()
 
-    assert "a.b" in seen
-    assert "a.b" not in hidden
+    assert ("a.b" in seen, "a.b" in hidden) == (True, False)
 
 
 def test_a_replay_shows_no_headers_bodies_or_secrets(console):

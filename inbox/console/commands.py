@@ -1,0 +1,38 @@
+"""A stored webhook as a shell command that sends it again: the real address, without what the sender proved itself by."""
+
+from __future__ import annotations
+
+from automation_lab.core import display as show
+from automation_lab.core.redaction import redact_query
+from inbox.masking import mask_credentials
+from inbox.models import Webhook
+
+MOST_BYTES = 32_768
+
+
+def curl_command(webhook: Webhook, origin: str) -> str:
+    """Long and binary bodies are named as a file, to be downloaded first."""
+    query = f"?{redact_query(webhook.query_string)}" if webhook.query_string else ""
+    command = show.curl(webhook.method, f"{origin}{webhook.path}{query}", _headers(webhook), "")
+    if not webhook.raw_body:
+        return command
+    text = _body_text(webhook)
+    if text is not None:
+        return show.curl(webhook.method, f"{origin}{webhook.path}{query}", _headers(webhook), text)
+    return f"# First download the body as webhook-{webhook.pk}.bin.\n{command} \\\n  --data-binary @webhook-{webhook.pk}.bin"
+
+
+def _headers(webhook: Webhook) -> list[list[str]]:
+    """Without those that hold a credential: what is masked for display is left out."""
+    pairs = show.as_pairs(webhook.headers)
+    return [pair for pair, masked in zip(pairs, mask_credentials(pairs), strict=True) if pair == masked]
+
+
+def _body_text(webhook: Webhook) -> str | None:
+    raw = bytes(webhook.raw_body)
+    if len(raw) > MOST_BYTES or b"\x00" in raw:
+        return None
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return None
