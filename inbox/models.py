@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
@@ -173,6 +174,9 @@ class Webhook(TimeStampedModel):
     received_at = models.DateTimeField(db_default=Now())
     processed_at = models.DateTimeField(null=True, blank=True)
     correlation_id = models.CharField(max_length=64, blank=True)
+
+    answer: Callable[[], dict[str, Any] | None] | None = None
+    """Gives the answer to its sender after the commit, when a receiver of `webhook_received` offered one."""
 
     objects = WebhookQuerySet.as_manager()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
@@ -47,7 +48,8 @@ def receive_webhook(
         while not _insert(webhook):
             dedupe.link_to_first(webhook)
         if _is_news(webhook):
-            webhook_received.send(sender=Webhook, webhook=webhook)
+            offers: list[tuple[Any, Any]] = webhook_received.send(sender=Webhook, webhook=webhook)
+            webhook.answer = next((offer for _, offer in offers if offer is not None), None)
     if rejected.is_bounded(webhook):
         rejected.bound_now_and_then(webhook, source)
     return webhook

@@ -3,4 +3,8 @@
 from django.dispatch import Signal
 
 webhook_received = Signal()
-"""Sent with `webhook=` for every accepted request that is no repetition; a receiver that raises undoes the webhook."""
+"""Sent with `webhook=` for every accepted request that is no repetition; a receiver that raises undoes the webhook.
+
+A receiver may return a callable without arguments that gives the answer to the sender after the commit, as
+`{"status", "headers", "body"}`, or None when there is none in time.
+"""

@@ -64,10 +64,17 @@ def _receive(request: HttpRequest, name: str) -> HttpResponse:
 
 def _accept(webhook: Webhook, source: Source) -> HttpResponse:
     status = 200 if webhook.is_duplicate else 201
+    if webhook.answer is not None:
+        answer = webhook.answer()
+        return _custom_response(answer, 200) if answer else _received(webhook, 202)
     if source.response:
         return _custom_response(source.response, status)
     if expected := PRESETS[source.scheme].answer_status:
         return HttpResponse(status=expected)
+    return _received(webhook, status)
+
+
+def _received(webhook: Webhook, status: int) -> HttpResponse:
     return JsonResponse(
         {"id": webhook.pk, "status": webhook.status, "duplicate": webhook.is_duplicate},
         status=status,
@@ -81,7 +88,8 @@ def _custom_response(response: dict[str, Any], status: int) -> HttpResponse:
         body if is_text else json.dumps(body),
         status=response.get("status", status),
         content_type="text/plain; charset=utf-8" if is_text else "application/json",
-        headers={"X-Content-Type-Options": "nosniff"},
+        # Whatever type it is given, a browser must not run it as a page of this site.
+        headers={"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox; default-src 'none'"},
     )
     for header, value in response.get("headers", {}).items():
         answer[header] = value

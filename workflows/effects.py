@@ -63,7 +63,7 @@ class Effects(Recorder):
             return
         self._close(attempt, StepAttempt.Status.SUCCESS)
         self._end(record, Status.SUCCESS, step=step, output=output, error=None)
-        if step_type.has_effect:
+        if step_type.has_effect or step_type.is_awaited:
             self.store.commit(now=self.tools.now())
 
     def _begin(self, step_type: StepType, record: StepExecution, config: dict[str, Any]) -> StepAttempt | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -12,7 +13,7 @@ from automation_lab.core import expressions, json_schema
 from automation_lab.core.exceptions import Invalid
 from automation_lab.core.expressions import ExpressionError
 from inbox.models import Webhook
-from workflows import starting, ticking
+from workflows import answers, starting, ticking
 from workflows.context import Headers, webhook_names
 from workflows.models import Workflow, WorkflowExecution, WorkflowVersion
 
@@ -55,11 +56,13 @@ FILTER_NAMES = ("trigger",)
 Fault = dict[str, Any]
 
 
-def start_matching(sender: Any, webhook: Webhook, **kwargs: Any) -> None:
+def start_matching(sender: Any, webhook: Webhook, **kwargs: Any) -> Callable[[], answers.Answer | None] | None:
     """Receiver of `inbox.signals.webhook_received`: record the runs that `webhook` starts, in its transaction.
 
-    Each in its own savepoint: what is wrong with one workflow neither loses the webhook nor stops the others.
+    Each in its own savepoint: what is wrong with one workflow neither loses the webhook nor stops the others. Returns
+    what gives the sender's answer, if one of them has a `respond` step.
     """
+    answer = None
     for version in webhook_versions():
         try:
             wanted, reason = matches(version.workflow.trigger_config, webhook), ""
@@ -67,7 +70,10 @@ def start_matching(sender: Any, webhook: Webhook, **kwargs: Any) -> None:
             wanted, reason = True, f"The filter failed: {error.message}"
         if wanted:
             with transaction.atomic():
-                start_for_webhook(version=version, webhook=webhook, reason_to_fail=reason)
+                execution = start_for_webhook(version=version, webhook=webhook, reason_to_fail=reason)
+            if answer is None and answers.responds(version):
+                answer = answers.answer_of(execution)
+    return answer
 
 
 def webhook_versions() -> QuerySet[WorkflowVersion]:
