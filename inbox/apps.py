@@ -31,5 +31,8 @@ class InboxConfig(AppConfig):
         executables.register(kind_of(Replay), ReplayExecutable())
         replay_targets.register("url", replay_url.TARGET)
         prunable_tables.register("webhooks", pruning.WEBHOOKS)
+        prunable_tables.register("webhooks of sources", pruning.BY_SOURCE)
+        prunable_tables.register("payloads", pruning.PAYLOADS)
+        prunable_tables.register("rate windows", pruning.RATE_WINDOWS)
         encrypted_values.register("sources", rotation.rotate_sources)
         encrypted_values.register("replays", rotation.rotate_replays)

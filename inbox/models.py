@@ -19,6 +19,7 @@ from inbox import validators
 from inbox.querysets import SourceQuerySet, WebhookQuerySet
 from inbox.replay_models import ForwardAttempt, Replay, SavedView  # noqa: F401 - Django finds an app's models here
 
+PAYLOAD_REMOVED = "payload_removed"  # a flag: the source's retention took the body, the rest is still there
 MAX_BODY_BYTES_LIMIT = 25 * 1024 * 1024
 
 
@@ -123,6 +124,11 @@ class Source(TimeStampedModel):
         if self.scheme == "mailgun" and (self.dedupe != default_dedupe() or self.delivery_id_from):
             message = "Mailgun signs only a token, which has to count once: it stays the delivery id."
             raise ValidationError({"dedupe": ValidationError(message, code="one_time_token")})
+
+    @property
+    def is_stored(self) -> bool:
+        """False for a name that nobody has set up."""
+        return not self._state.adding
 
     @property
     def is_open(self) -> bool:
@@ -257,17 +263,26 @@ class Forward(Execution):
 
 
 class RateWindow(models.Model):
-    """Requests counted for one key in one fixed window; two neighbouring windows make the sliding limit."""
+    """Requests counted for one key within the last period, in buckets; see limits.py.
+
+    The table is not logged: a crash of the database forgets the counts, and counting waits for no disk.
+    """
 
     key = models.CharField(max_length=128)
-    window_at = models.DateTimeField()
-    count = models.PositiveIntegerField(default=0)
+    period_seconds = models.PositiveIntegerField(default=60)
+    max_count = models.PositiveIntegerField(default=0, help_text="The limit, when it was last asked.")
+    needed = models.PositiveIntegerField(default=0, help_text="What was asked for last, at least.")
+    granted = models.PositiveIntegerField(default=0, help_text="What was given last.")
+    bucket = models.BigIntegerField(default=0, help_text="The number of the newest bucket since 1970.")
+    counts = ArrayField(models.IntegerField(), default=list, help_text="The newest bucket first.")
+    window_at = models.DateTimeField(help_text="When it was last asked.")
+    count = models.PositiveIntegerField(default=0, help_text="In the period before it was last asked.")
     refused_count = models.PositiveIntegerField(default=0)
+    refused_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         db_table = "webhook_rate_windows"
-        constraints = [models.UniqueConstraint(fields=["key", "window_at"], name="webhook_rate_windows_key")]
-        indexes = [models.Index(fields=["window_at"], name="webhook_rate_windows_at")]
+        constraints = [models.UniqueConstraint(fields=["key"], name="webhook_rate_windows_key")]
 
     def __str__(self) -> str:
         return f"{self.key} {self.window_at:%H:%M:%S}"

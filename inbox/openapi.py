@@ -13,6 +13,7 @@ REFUSALS = {
     "404": "The name is no source's, or the source is disabled.",
     "405": "The source does not take this method; `Allow` says which.",
     "413": "The body is larger than the source accepts.",
+    "429": "More requests than the source, the address or the lab may send; `Retry-After` says when to come again.",
     "503": "The database does not answer at the moment; `Retry-After` says when to send again.",
 }
 ANSWER = {
@@ -39,7 +40,8 @@ def _operation() -> dict[str, Any]:
         "description": (
             "Any method, any content, and any path below this one. The body is stored byte by byte before this answers; "
             "JSON is parsed beside it. A delivery id that was received before makes a duplicate, which starts nothing. "
-            "A source can have an answer of its own instead of the one shown here."
+            "A source can have an answer of its own instead of the one shown here, and a provider that asks before it "
+            "sends (a challenge, HEAD, OPTIONS) gets the answer it expects."
         ),
         "tags": ["webhooks"],
         "security": [{}],

@@ -1,20 +1,109 @@
-"""Old webhooks."""
+"""Old webhooks, by the installation's setting and by each source's own; and what the limits no longer need."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from django.db import connection
+from django.db.models import Q, QuerySet
+
 from automation_lab.core.execution.models import LIVE_STATUSES
-from automation_lab.core.pruning import delete_in_batches
+from automation_lab.core.pruning import BATCH, delete_in_batches
 from automation_lab.core.registry import PrunableTable
-from inbox.models import Forward, Webhook
+from inbox import limits, rejected
+from inbox.models import PAYLOAD_REMOVED, Forward, RateWindow, Source, Webhook
+from inbox.querysets import SOURCE_KEY
+
+WINDOW_KEPT = timedelta(days=2)  # the longest period is a day
+
+_TABLE = Webhook._meta.db_table
+_BEYOND_BYTES = f"""
+    SELECT max(id) FROM (
+        SELECT id, sum(size_bytes) OVER (ORDER BY id DESC) AS bytes FROM {_TABLE} WHERE source = %s
+    ) AS added_up
+    WHERE bytes > %s
+"""  # noqa: S608 - the name of our own table
+_REMOVE_PAYLOADS = f"""
+    UPDATE {_TABLE} SET raw_body = '', body = NULL, flags = array_append(flags, %s), updated_at = clock_timestamp()
+    WHERE id IN (
+        SELECT id FROM {_TABLE} WHERE source = %s AND received_at < %s AND size_bytes > 0 AND NOT flags @> ARRAY[%s]::varchar[]
+        ORDER BY id LIMIT %s
+    )
+"""  # noqa: S608
 
 
 def prune_webhooks(*, now: datetime, days: int, dry_run: bool) -> int:
-    """Webhooks received more than `days` ago, with their forwards; not while one of these is going on."""
-    busy = Forward.objects.filter(status__in=LIVE_STATUSES).values("webhook_id")
-    old = Webhook.objects.filter(received_at__lt=now - timedelta(days=days)).exclude(pk__in=busy)
+    """Webhooks received more than `days` ago, with their forwards, but those of sources with days of their own."""
+    own = Source.objects.filter(retention__has_key="days").values("name")
+    old = _idle().filter(received_at__lt=now - timedelta(days=days)).exclude(source__in=own)
     return delete_in_batches(old, dry_run=dry_run)
 
 
+def prune_sources(*, now: datetime, days: int, dry_run: bool) -> int:
+    """Webhooks beyond the age, number or bytes that their source sets, and refused ones beyond their bounds."""
+    deleted = 0
+    for source in Source.objects.exclude(retention={}).only("name", "retention"):
+        deleted += delete_in_batches(_beyond(source, now), dry_run=dry_run)
+    if not dry_run:
+        deleted += sum(rejected.bound(name) for name in Source.objects.values_list("name", flat=True))
+    return deleted
+
+
+def remove_payloads(*, now: datetime, days: int, dry_run: bool) -> int:
+    """Bodies of webhooks whose source keeps them for fewer days than the rest; how many."""
+    sources = Source.objects.filter(retention__has_key="payload_days").only("name", "retention")
+    return sum(_remove_payloads(source, now, dry_run=dry_run) for source in sources)
+
+
+def prune_rate_windows(*, now: datetime, days: int, dry_run: bool) -> int:
+    """Counts that are over; those of a source stay as long as the source, as they tell how many it refused."""
+    sources = [limits.source_key(name) for name in Source.objects.values_list("name", flat=True)]
+    gone = Q(key__startswith=SOURCE_KEY) & ~Q(key__in=sources)
+    over = Q(window_at__lt=now - WINDOW_KEPT) & ~Q(key__startswith=SOURCE_KEY)
+    return delete_in_batches(RateWindow.objects.filter(gone | over), dry_run=dry_run)
+
+
+def _idle() -> QuerySet[Webhook]:
+    """Not those whose forwards are going on."""
+    return Webhook.objects.exclude(pk__in=Forward.objects.filter(status__in=LIVE_STATUSES).values("webhook_id"))
+
+
+def _beyond(source: Source, now: datetime) -> QuerySet[Webhook]:
+    rule, beyond = source.retention, Q(pk__in=[])
+    if "days" in rule:
+        beyond |= Q(received_at__lt=now - timedelta(days=rule["days"]))
+    if "count" in rule:
+        newest_first = Webhook.objects.filter(source=source.name).order_by("-id").values_list("pk", flat=True)
+        beyond |= Q(pk__lte=next(iter(newest_first[rule["count"] : rule["count"] + 1]), 0))
+    if "bytes" in rule:
+        beyond |= Q(pk__lte=_last_beyond_bytes(source.name, rule["bytes"]))
+    return _idle().filter(beyond, source=source.name)
+
+
+def _last_beyond_bytes(source_name: str, size: int) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(_BEYOND_BYTES, [source_name, size])
+        return cursor.fetchone()[0] or 0
+
+
+def _remove_payloads(source: Source, now: datetime, *, dry_run: bool) -> int:
+    before = now - timedelta(days=source.retention["payload_days"])
+    if dry_run:
+        rows = Webhook.objects.filter(source=source.name, received_at__lt=before, size_bytes__gt=0)
+        return rows.exclude(flags__contains=[PAYLOAD_REMOVED]).count()
+    removed = 0
+    while batch := _remove_batch(source.name, before):
+        removed += batch
+    return removed
+
+
+def _remove_batch(source_name: str, before: datetime) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(_REMOVE_PAYLOADS, [PAYLOAD_REMOVED, source_name, before, PAYLOAD_REMOVED, BATCH])
+        return cursor.rowcount
+
+
 WEBHOOKS = PrunableTable("RETENTION_WEBHOOKS_DAYS", prune_webhooks)
+BY_SOURCE = PrunableTable("", prune_sources)
+PAYLOADS = PrunableTable("", remove_payloads)
+RATE_WINDOWS = PrunableTable("", prune_rate_windows)

@@ -5,17 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.db import models
-from django.db.models.functions import Substr
+from django.db.models import OuterRef, Subquery, Value
+from django.db.models.functions import Coalesce, Concat, Substr
 
 if TYPE_CHECKING:
     from inbox.models import Source, Webhook  # noqa: F401 - named in the base classes
 
+SOURCE_KEY = "source:"  # of the limit of a source, before its name
 PREVIEW_BYTES = 200
 
 
 class SourceQuerySet(models.QuerySet["Source"]):
     def enabled(self) -> SourceQuerySet:
         return self.filter(enabled=True)
+
+    def with_refusals(self) -> SourceQuerySet:
+        """How many of its requests were more than its limit, and when the last of them came."""
+        from inbox.models import RateWindow
+
+        window = RateWindow.objects.filter(key=Concat(Value(SOURCE_KEY), OuterRef("name")))
+        return self.annotate(
+            refused_count=Coalesce(Subquery(window.values("refused_count")), 0),
+            last_refused_at=Subquery(window.values("refused_at")),
+        )
 
 
 class WebhookQuerySet(models.QuerySet["Webhook"]):

@@ -6,17 +6,15 @@ from dataclasses import dataclass
 
 from django.utils import timezone
 
-from automation_lab.core.exceptions import Conflict
+from automation_lab.core.exceptions import Gone
 from inbox.incoming import IncomingRequest
-from inbox.models import Source, Webhook
+from inbox.models import PAYLOAD_REMOVED, Source, Webhook
 from inbox.receiving import accept_rejected
 from inbox.secrets import signing_secrets
 from inbox.verification import judge
 from inbox.verification.context import Context, public_url, usable
 from inbox.verification.explain import explain
 from inbox.verification.results import Verdict, Verification
-
-PAYLOAD_REMOVED = "payload_removed"
 
 
 @dataclass(frozen=True)
@@ -32,10 +30,10 @@ def verify_again(*, webhook: Webhook) -> Reverified:
     """Judge `webhook` with the secrets that are valid now, its time as it was when it came.
 
     A rejected one that verifies now is accepted and announced like a new one, once. To be called outside a
-    transaction. Raises Conflict without its body, CertificateUnavailable.
+    transaction. Raises Gone without its body, CertificateUnavailable.
     """
     if PAYLOAD_REMOVED in webhook.flags:
-        raise Conflict("The body of this webhook was removed, so nothing can be verified.", code="payload_removed")
+        raise Gone("The body of this webhook was removed, so nothing can be verified.", code=PAYLOAD_REMOVED)
     source = Source.objects.filter(name=webhook.source).first() or Source(name=webhook.source)
     request = stored_request(webhook)
     verdict = judge.verify(source, request, received_at=webhook.received_at)

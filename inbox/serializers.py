@@ -175,6 +175,10 @@ class SourceSerializer(StrictModelSerializer):
     allowed_addresses = _texts(64, "Addresses and networks that may send; empty: all.")
     event_type_from = _texts(200, "Where the event type stands, such as body:event.type; empty: by the scheme.")
     delivery_id_from = _texts(200, "Where the sender's own id stands; empty: by the scheme.")
+    refused_count = serializers.IntegerField(
+        read_only=True, default=0, help_text="Requests beyond the rate limit since the source was made."
+    )
+    last_refused_at = serializers.DateTimeField(read_only=True, default=None, allow_null=True)
     is_open = serializers.BooleanField(read_only=True, help_text="Anybody may send: no scheme checks who it is.")
 
     class Meta:
@@ -198,6 +202,8 @@ class SourceSerializer(StrictModelSerializer):
             "delivery_id_from",
             "is_open",
             "open_confirmed",
+            "refused_count",
+            "last_refused_at",
             "created_at",
             "updated_at",
         ]

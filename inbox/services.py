@@ -14,7 +14,8 @@ from django.utils import timezone
 from automation_lab.core.crypto import encrypt
 from automation_lab.core.exceptions import Conflict, Invalid
 from inbox import sources
-from inbox.models import Source, Webhook
+from inbox.limits import source_key
+from inbox.models import RateWindow, Source, Webhook
 from inbox.secrets import SIGNATURE, USES, VERIFY_TOKEN, secret_binding, signing_secrets
 from inbox.verification.configuration import secret_fault
 
@@ -122,6 +123,7 @@ def update_source(*, source: Source, secrets: Sequence[SecretInput] | None = Non
 def delete_source(*, source: Source) -> None:
     """Its webhooks stay."""
     source.delete()
+    RateWindow.objects.filter(key=source_key(source.name)).delete()
     _forget_after_commit(source)
 
 

@@ -135,6 +135,8 @@ def validate_retention(value: Any) -> None:
     for key, number in value.items():
         if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= _RETENTION[key]:
             raise ValidationError(f"{key} is a whole number from 1 to {_RETENTION[key]}.", code="invalid_retention")
+    if value.get("payload_days", 0) > value.get("days", value.get("payload_days", 0)):
+        raise ValidationError("payload_days is not more than days: the body goes first.", code="invalid_retention")
 
 
 def validate_response(value: Any) -> None:

@@ -12,8 +12,10 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from automation_lab.core import problems
+from automation_lab.core.client_address import client_address
 from automation_lab.core.exceptions import AutomationLabError, Invalid
 from automation_lab.core.request_body import read_body
+from inbox import limits
 from inbox.handshakes import find_handshake
 from inbox.incoming import read_request
 from inbox.models import Source, Webhook
@@ -46,7 +48,10 @@ def _receive(request: HttpRequest, name: str) -> HttpResponse:
         raise Http404  # the same answer for a bad, an unknown and a disabled name
     if request.method not in source.allowed_methods:
         return _method_not_allowed(request, source)
+    limits.take(limits.limits_for(source, client_address(request)))
     raw_body = read_body(request, source.max_body_bytes or settings.INBOX_MAX_BODY_BYTES)
+    if not source.is_stored:
+        limits.take([limits.unknown_bytes(len(raw_body))])
     received = read_request(request, raw_body)
     if received.chunked and not raw_body:
         raise Invalid(
@@ -110,12 +115,22 @@ def _refuse(request: HttpRequest, exc: Exception) -> HttpResponse:
         logger.warning("A webhook was answered 503: %s", exc)
     elif isinstance(exc, DataError):
         logger.error("A webhook could not be stored: %s", exc)
+    if isinstance(exc, limits.RateLimited):
+        return _too_many(request, exc)
     found = problems.describe(exc)
     assert found is not None  # noqa: S101 - every class caught above is described
     status, code, detail, _ = found
     response = _problem(request, status, code, detail)
     if status == 503:
         response["Retry-After"] = str(problems.DATABASE_RETRY_SECONDS)
+    return response
+
+
+def _too_many(request: HttpRequest, exc: limits.RateLimited) -> HttpResponse:
+    response = _problem(request, 429, exc.code, exc.message)
+    response["Retry-After"] = response["RateLimit-Reset"] = str(exc.retry_after)
+    response["RateLimit-Limit"] = str(exc.limit.count)
+    response["RateLimit-Remaining"] = "0"
     return response
 
 

@@ -15,12 +15,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from automation_lab.core import audit
+from automation_lab.core.exceptions import Gone
 from automation_lab.core.pagination import MAX_ROWS
 from automation_lab.core.viewsets import DestroyMixin, LabGenericViewSet, LabModelViewSet, PartialUpdateMixin
 from inbox import search, services
 from inbox.export_views import ExportAction
 from inbox.filters import SourceFilterSet, WebhookFilterSet
-from inbox.models import Source, Webhook
+from inbox.models import PAYLOAD_REMOVED, Source, Webhook
 from inbox.replay_viewsets import ReplayActions
 from inbox.serializers import SourceSerializer, WebhookSerializer, WebhookSummarySerializer
 from inbox.verify_viewsets import VerifyActions
@@ -28,7 +29,7 @@ from inbox.verify_viewsets import VerifyActions
 REPLACEABLE = [
     name
     for name in SourceSerializer.Meta.fields
-    if name not in ("id", "name", "secrets", "is_open", "created_at", "updated_at")
+    if name not in ("id", "name", "secrets", "is_open", "refused_count", "last_refused_at", "created_at", "updated_at")
 ]
 FILE_ENDINGS = {"application/json": "json", "text/plain": "txt"}
 
@@ -91,6 +92,8 @@ class WebhookViewSet(
     def raw(self, request: Request, **kwargs: Any) -> HttpResponse:
         """The exact bytes received, with the content type they came with, as a download."""
         webhook = self.get_object()
+        if PAYLOAD_REMOVED in webhook.flags:
+            raise Gone("The body of this webhook was removed, as its source keeps it for some days only.")
         content_type = webhook.content_type or "application/octet-stream"
         ending = FILE_ENDINGS.get(content_type.partition(";")[0].strip().lower(), "bin")
         return HttpResponse(
@@ -107,7 +110,7 @@ class WebhookViewSet(
 class SourceViewSet(LabModelViewSet):
     """Configured senders. A webhook of a name without a source is accepted too, unless INBOX_ACCEPT_UNKNOWN is off."""
 
-    queryset = Source.objects.all()
+    queryset = Source.objects.with_refusals()
     serializer_class = SourceSerializer
     filterset_class = SourceFilterSet
     ordering_fields = ["name", "created_at"]

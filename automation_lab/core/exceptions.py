@@ -48,6 +48,12 @@ class Conflict(AutomationLabError):
     code = "conflict"
 
 
+class Gone(AutomationLabError):
+    """What was asked for existed and was removed for good."""
+
+    code = "gone"
+
+
 class Unavailable(AutomationLabError):
     """Something outside that is needed does not answer at the moment; the same request may succeed later."""
 

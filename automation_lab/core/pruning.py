@@ -30,8 +30,9 @@ def prune(
     for name, table in prunable_tables.items():
         if only and name not in only:
             continue
-        days = getattr(settings, table.setting)
-        counts[name] = table.prune(now=now, days=days, dry_run=dry_run) if days > 0 else 0
+        days = getattr(settings, table.setting) if table.setting else 0
+        is_kept = table.setting and days <= 0
+        counts[name] = 0 if is_kept else table.prune(now=now, days=days, dry_run=dry_run)
         progress(name, counts[name])
     return counts
 

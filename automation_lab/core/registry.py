@@ -79,7 +79,8 @@ class ReplayTarget:
 @dataclass(frozen=True)
 class PrunableTable:
     """Rows that may go when they are old. `prune(now=, days=, dry_run=)` deletes them in short transactions; returns how
-    many, or how many it would be. `setting` names the days they are kept; 0 there keeps them for ever.
+    many, or how many it would be. `setting` names the days they are kept; 0 there keeps them for ever. Without one, the
+    rules are `prune`'s own.
     """
 
     setting: str

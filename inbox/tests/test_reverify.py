@@ -186,7 +186,7 @@ def test_an_accepted_webhook_stays_as_it_is(api, announced):
 def test_without_its_body_nothing_can_be_verified(api):
     webhook = WebhookFactory(flags=["payload_removed"], status="rejected")
 
-    assert api.post(f"{INBOX}/{webhook.pk}/verify").status_code == 409
+    assert api.post(f"{INBOX}/{webhook.pk}/verify").status_code == 410
 
 
 def test_every_refusal_looks_the_same_to_the_sender():

@@ -182,6 +182,7 @@ def test_a_change_without_secrets_keeps_them():
         ("response", []),
         ("retention", {"days": 0}),
         ("retention", {"weeks": 1}),
+        ("retention", {"days": 5, "payload_days": 6}),
         ("allowed_addresses", ["localhost"]),
         ("allowed_addresses", ["10.0.0.0/8"] * 201),
         ("event_type_from", ["type"]),
