@@ -37,7 +37,7 @@ class NotFound(AutomationLabError):
 
 
 class Gone(AutomationLabError):
-    """The object that was named has been used up, or its time is over."""
+    """The object that was named was there: it has been used up or removed for good, or its time is over."""
 
     code = "gone"
 
@@ -46,12 +46,6 @@ class Conflict(AutomationLabError):
     """The object is in a state in which this cannot be done."""
 
     code = "conflict"
-
-
-class Gone(AutomationLabError):
-    """What was asked for existed and was removed for good."""
-
-    code = "gone"
 
 
 class Unavailable(AutomationLabError):
