@@ -108,7 +108,7 @@ def _parsed(text: str) -> Rate | None:
 def _network(address: str) -> str:
     """An IPv6 sender has a whole /64 to choose addresses from."""
     parsed = ip_address(address)
-    return str(ip_network((parsed, 64), strict=False)) if isinstance(parsed, IPv6Address) else str(parsed)
+    return str(ip_network((int(parsed), 64), strict=False)) if isinstance(parsed, IPv6Address) else str(parsed)
 
 
 # --- taking -----------------------------------------------------------------------------------------------------------

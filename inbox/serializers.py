@@ -87,6 +87,7 @@ class WebhookSerializer(StrictModelSerializer):
             "raw_body_encoding",
             "sha256",
             "matched_secret",
+            "dedupe_key",
             "created_at",
             "updated_at",
         ]

@@ -249,6 +249,8 @@ def test_faulty_secrets_are_refused_without_showing_them(secrets):
         ("hubspot", {"accept": []}),
         ("hubspot", {"accept": ["v4"]}),
         ("square", {"url": "ftp://shop.example"}),
+        ("square", {"url": "https://[shop/"}),
+        ("square", {"url": "https://shop.example/ü"}),
         ("sns", {}),
         ("sns", {"topics": ["orders"]}),
     ],

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from inbox.handshakes import find_handshake
 from inbox.incoming import IncomingRequest
+from inbox.models import Source
 from inbox.presets import PRESETS
 from inbox.tests.signed_requests import (
     SIGNED,
@@ -20,8 +24,9 @@ from inbox.tests.signed_requests import (
     WHSEC,
     Signed,
 )
-from inbox.verification import Verification
+from inbox.verification import Verdict, Verification
 from inbox.verification.context import Context, Secret, public_url
+from inbox.verification.explain import explain
 from inbox.verification.judge import judge
 from inbox.verification.schemes import GENERIC, SCHEMES
 
@@ -343,10 +348,17 @@ SIGNATURE_LIKE = st.one_of(
         st.sampled_from(["v1,", "v1a,", "t=", "ts=", "h1=", "sha256=", "v0=", "=", ",", ";", " ", "A", "f0", "é"])
     ).map("".join),
 )
-BODIES = st.one_of(st.binary(max_size=200), st.sampled_from([signed.body for signed in SIGNED]))
+QUESTIONS = [
+    b'{"type": %b, "challenge": %b, "event": %b, "events": []}' % (kind, value, event)
+    for kind in (b'"url_verification"', b"1", b"0")
+    for value in (b"7", b'"a"', b"[]")
+    for event in (b'"endpoint.url_validation"', b"{}")
+]
+BODIES = st.one_of(st.binary(max_size=200), st.sampled_from([signed.body for signed in SIGNED] + QUESTIONS))
 NAMES = sorted({name for signed in SIGNED for name in signed.headers} | set(PAYPAL_HEADERS))
 
 
+@hypothesis_settings(deadline=None)  # a busy machine is no fault of the code
 @given(
     scheme=st.sampled_from(sorted(SCHEMES) + sorted(GENERIC)),
     headers=st.dictionaries(st.sampled_from(NAMES), SIGNATURE_LIKE),
@@ -354,8 +366,9 @@ NAMES = sorted({name for signed in SIGNED for name in signed.headers} | set(PAYP
     secret=st.one_of(TEXTS, st.sampled_from([signed.secret for signed in SIGNED])),
     path=TEXTS,
     query=TEXTS,
+    method=st.sampled_from(["GET", "POST", "HEAD", "OPTIONS"]),
 )
-def test_no_request_raises(scheme, headers, body, secret, path, query):
+def test_no_request_raises(scheme, headers, body, secret, path, query, method):
     request = IncomingRequest(
         method="POST", path=path, query_string=query, headers=[list(pair) for pair in headers.items()], raw_body=body
     )
@@ -364,4 +377,11 @@ def test_no_request_raises(scheme, headers, body, secret, path, query):
         request=request, secrets=(Secret("s", secret),), now=SIGNED[0].now, url="https://lab.example/x", options=options
     )
 
-    assert judge(scheme, context).result in Verification
+    found = judge(scheme, context)
+
+    assert found.result in Verification
+    assert all(isinstance(sentence, str) for sentence in explain(scheme, found, context, context.secrets))
+    for result in (found.result, Verification.VERIFIED):
+        source = Source(name="shop", scheme=scheme)
+        handshake = find_handshake(source, replace(request, method=method), Verdict(result))
+        assert handshake is None or handshake.response().status_code < 500

@@ -15,7 +15,7 @@ MAX_TOLERANCE_SECONDS = 7 * DAY
 HEADER = {"type": "string", "pattern": "^[A-Za-z0-9-]{1,100}$"}
 SHORT_TEXT = {"type": "string", "maxLength": 100}
 TOLERANCE = {"type": "integer", "minimum": 1, "maximum": MAX_TOLERANCE_SECONDS}
-ADDRESS = {"type": "string", "pattern": "^https?://[^/?#]+", "maxLength": 2048}
+ADDRESS = {"type": "string", "pattern": r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?([/?][!-~]*)?$", "maxLength": 2048}
 TOPICS = {
     "type": "array",
     "minItems": 1,
