@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 import orjson
 
 from automation_lab.core.redaction import redact_body, redact_headers, redact_query, redact_text
-from automation_lab.core.secret_shapes import is_sensitive_header, is_sensitive_key
+from automation_lab.core.redaction.shapes import is_sensitive_header, is_sensitive_key
 
 BODY_LIMIT_BYTES = 8192
 REDACTED_BYTES = 256 * 1024  # redaction must see the whole body, and one of megabytes would hold up the writer

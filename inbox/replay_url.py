@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from automation_lab.core import clock, crypto
 from automation_lab.core.exceptions import Invalid, Refused
 from automation_lab.core.execution import queue, retry
-from automation_lab.core.http_message import HttpError, encode_headers
+from automation_lab.core.http.message import HttpError, encode_headers
 from automation_lab.core.outbound import check_url, policy_from_settings
 from automation_lab.core.registry import ReplayTarget
 from automation_lab.core.safe_json import dump

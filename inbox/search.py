@@ -17,7 +17,7 @@ from django.db.models import BinaryField, F, Func, IntegerField, JSONField, Q, T
 from django.db.models.lookups import Exact, GreaterThan
 
 from automation_lab.core.exceptions import Invalid
-from automation_lab.core.secret_shapes import is_sensitive_header
+from automation_lab.core.redaction.shapes import is_sensitive_header
 from inbox.querysets import WebhookQuerySet
 
 HEADER, BODY = "header.", "body."

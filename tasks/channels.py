@@ -13,9 +13,9 @@ from django.views.decorators.debug import sensitive_variables
 
 from automation_lab.core import crypto
 from automation_lab.core.exceptions import Invalid
+from automation_lab.core.redaction.masks import live_secrets
 from automation_lab.core.registry import Rotation
 from automation_lab.core.rotation import Counter, rotate_rows
-from automation_lab.core.secret_masks import live_secrets
 from tasks.models import NotificationChannel
 
 Kind = NotificationChannel.Kind

@@ -7,7 +7,7 @@ from typing import Any
 
 from automation_lab.core import clock, crypto
 from automation_lab.core.expressions import SecretValue
-from automation_lab.core.secret_masks import live_secrets
+from automation_lab.core.redaction.masks import live_secrets
 from tasks.models import Secret
 from tasks.secrets import bind_of
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from apilogs.rows import BODY_LIMIT_BYTES, COLUMNS, Entry, build_bodies, build_head, route_template
 from apilogs.tests.factories import make_entry
 from automation_lab.core import registry
-from automation_lab.core.secret_masks import live_secrets
+from automation_lab.core.redaction.masks import live_secrets
 
 LIVE_SECRET = "correct-horse-battery"
 

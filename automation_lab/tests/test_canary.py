@@ -25,8 +25,8 @@ from apilogs import writer
 from automation_lab.core import clock
 from automation_lab.core.execution import runner
 from automation_lab.core.execution.tests.helpers import add_worker
+from automation_lab.core.redaction.masks import spellings
 from automation_lab.core.registry import executables
-from automation_lab.core.secret_masks import spellings
 from automation_lab.core.tests.servers import StubServer, response
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from automation_lab.core import crypto
-from automation_lab.core.secret_masks import live_secrets
+from automation_lab.core.redaction.masks import live_secrets
 from automation_lab.core.tests.servers import redirect, response
 from tasks.models import Secret, TaskExecution
 from tasks.tests.factories import SecretFactory

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from automation_lab.core.redaction.masks import MASK, live_secrets
 from automation_lab.core.safe_json import dump
-from automation_lab.core.secret_masks import MASK, live_secrets
 
 MAX_OUTPUT_BYTES = 256 * 1024
 PREVIEW_CHARACTERS = 16 * 1024

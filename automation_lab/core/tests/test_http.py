@@ -12,9 +12,9 @@ import time
 import httpcore
 import pytest
 
-from automation_lab.core import http, http_transport
+from automation_lab.core import http
 from automation_lab.core.cancellation import Cancellation
-from automation_lab.core.http import HttpClient, HttpError
+from automation_lab.core.http import HttpClient, HttpError, transport
 from automation_lab.core.outbound import Blocked, OutboundPolicy, check_url, parse_allow
 from automation_lab.core.tests.servers import OK, StubServer, response
 
@@ -110,7 +110,7 @@ def test_case_101_a_name_that_is_an_alias_of_localhost_is_refused(monkeypatch):
 
 
 def test_case_104_a_resolver_that_hangs_is_given_up(monkeypatch):
-    monkeypatch.setattr(http_transport, "RESOLVE_SECONDS", 0.2)
+    monkeypatch.setattr(transport, "RESOLVE_SECONDS", 0.2)
     release = threading.Event()
     network = FakeNetwork()
     client = HttpClient(
@@ -158,7 +158,7 @@ def test_a_connection_that_ends_somewhere_else_is_refused(serve):
     server = serve()
 
     async def misdirected(address, port, seconds):
-        return await http_transport.system_connector("127.0.0.1", server.port, seconds)
+        return await transport.system_connector("127.0.0.1", server.port, seconds)
 
     error = failure(HttpClient(OutboundPolicy(), resolver=lambda *_: ["93.184.216.34"], connector=misdirected))
 
@@ -174,7 +174,7 @@ def test_an_address_that_does_not_answer_leaves_time_for_the_next(serve):
     async def second_works(address, port, seconds):
         if address == "127.0.0.2":
             raise httpcore.ConnectTimeout
-        return await http_transport.system_connector(address, port, seconds)
+        return await transport.system_connector(address, port, seconds)
 
     client = opened(
         server, names=["stub.example"], resolver=lambda *_: ["127.0.0.2", "127.0.0.1"], connector=second_works
@@ -446,9 +446,7 @@ def test_a_forked_child_has_a_loop_of_its_own(serve):
 def test_the_backend_connects_to_its_target_only():
     network = FakeNetwork(["93.184.216.34"])
     target = check_url("http://name.example/", OutboundPolicy())
-    backend = http_transport.PinnedBackend(
-        target, OutboundPolicy(), http_transport.Progress(), network.resolve, network.connect
-    )
+    backend = transport.PinnedBackend(target, OutboundPolicy(), transport.Progress(), network.resolve, network.connect)
 
     with pytest.raises(Blocked) as caught:
         asyncio.run(backend.connect_tcp("other.example", 80))
@@ -458,10 +456,10 @@ def test_the_backend_connects_to_its_target_only():
 
 
 def test_another_httpx_is_refused_at_import(monkeypatch):
-    monkeypatch.setattr(http_transport.httpx, "__version__", "0.29.0")
+    monkeypatch.setattr(transport.httpx, "__version__", "0.29.0")
 
     with pytest.raises(ImportError, match=r"install httpx 0\.28"):
-        http_transport._check_httpx()
+        transport._check_httpx()
 
 
 def test_a_refused_connection_is_retryable_and_nothing_was_sent():

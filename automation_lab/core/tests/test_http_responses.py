@@ -13,7 +13,7 @@ from email.utils import format_datetime
 import pytest
 
 from automation_lab.core.http import HttpClient, HttpError, HttpResponse
-from automation_lab.core.http_decoding import BoundedBody, TooLarge
+from automation_lab.core.http.decoding import BoundedBody, TooLarge
 from automation_lab.core.outbound import OutboundPolicy, parse_allow
 from automation_lab.core.tests.servers import OK, Authority, StubServer, response
 

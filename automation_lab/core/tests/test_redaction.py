@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from automation_lab.core import registry
 from automation_lab.core.redaction import redact_body, redact_data, redact_headers, redact_query, redact_text
-from automation_lab.core.secret_masks import live_secrets
+from automation_lab.core.redaction.masks import live_secrets
 
 LIVE = 'pa"ss/wörd+42'
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"

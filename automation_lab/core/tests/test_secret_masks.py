@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from automation_lab.core.redaction.masks import LIFETIME_SECONDS, SecretMasks
 from automation_lab.core.registry import Registry
-from automation_lab.core.secret_masks import LIFETIME_SECONDS, SecretMasks
 
 
 class Clock:

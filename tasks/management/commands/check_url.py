@@ -8,7 +8,7 @@ from typing import Any
 
 from automation_lab.core import outbound
 from automation_lab.core.commands import FAILED, LabCommand
-from automation_lab.core.outbound_syntax import Blocked, parse_url
+from automation_lab.core.outbound.syntax import Blocked, parse_url
 
 
 class Command(LabCommand):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from automation_lab.core.secret_masks import MASK
+from automation_lab.core.redaction.masks import MASK
 
 
 def _words(text: str) -> tuple[str, ...]:

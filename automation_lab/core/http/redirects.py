@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass, replace
 from urllib.parse import urljoin
 
-from automation_lab.core.http_message import HttpError, RawHeaders
-from automation_lab.core.outbound_syntax import Target, check_characters, parse_url
+from automation_lab.core.http.message import HttpError, RawHeaders
+from automation_lab.core.outbound.syntax import Target, check_characters, parse_url
 
 MAX_REDIRECTS = 5
 STATUSES = frozenset({301, 302, 303, 307, 308})

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, overload
 from urllib.parse import quote_plus, unquote_plus
 
-from automation_lab.core.secret_masks import MASK, live_secrets
-from automation_lab.core.secret_shapes import (
+from automation_lab.core.redaction.masks import MASK, live_secrets
+from automation_lab.core.redaction.shapes import (
     KEPT_SCHEMES,
     SHAPES,
     Shape,

@@ -11,7 +11,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
-from automation_lab.core.outbound_syntax import Blocked, IPAddress, Target, parse_host, parse_port, parse_url
+from automation_lab.core.outbound.syntax import Blocked, IPAddress, Target, parse_host, parse_port, parse_url
 
 __all__ = [
     "AllowEntry",

@@ -18,8 +18,9 @@ from urllib.parse import urlencode
 import httpx
 
 from automation_lab.core.cancellation import Cancellation
-from automation_lab.core.http_decoding import BadEncoding, BoundedBody, TooLarge
-from automation_lab.core.http_message import (
+from automation_lab.core.http.decoding import BadEncoding, BoundedBody, TooLarge
+from automation_lab.core.http.loop_thread import LoopThread
+from automation_lab.core.http.message import (
     USER_AGENT,
     Headers,
     HttpError,
@@ -29,8 +30,8 @@ from automation_lab.core.http_message import (
     decode_headers,
     encode_headers,
 )
-from automation_lab.core.http_redirects import MAX_REDIRECTS, SECRET_HEADERS, STATUSES, Outgoing, redirected
-from automation_lab.core.http_transport import (
+from automation_lab.core.http.redirects import MAX_REDIRECTS, SECRET_HEADERS, STATUSES, Outgoing, redirected
+from automation_lab.core.http.transport import (
     CONNECT_SECONDS,
     MAX_HEAD_BYTES,
     MAX_HEADER_FIELDS,
@@ -43,9 +44,8 @@ from automation_lab.core.http_transport import (
     system_connector,
     system_resolver,
 )
-from automation_lab.core.loop_thread import LoopThread
 from automation_lab.core.outbound import DESTINATION_NOT_ALLOWED, OutboundPolicy, check_url, policy_from_settings
-from automation_lab.core.outbound_syntax import Blocked, Target
+from automation_lab.core.outbound.syntax import Blocked, Target
 
 __all__ = ["SECRET_HEADERS", "Cancellation", "HttpClient", "HttpError", "HttpResponse", "RequestOptions"]
 

@@ -21,9 +21,9 @@ import certifi
 import httpcore
 import httpx
 
-from automation_lab.core.http_message import HttpError
+from automation_lab.core.http.message import HttpError
 from automation_lab.core.outbound import OutboundPolicy, check_addresses
-from automation_lab.core.outbound_syntax import Blocked, IPAddress, Target
+from automation_lab.core.outbound.syntax import Blocked, IPAddress, Target
 
 RESOLVE_SECONDS = 3.0
 CONNECT_SECONDS = 5.0
