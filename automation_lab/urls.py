@@ -10,6 +10,7 @@ from automation_lab.converters import TokenIdConverter
 from automation_lab.core.viewsets import LabRouter
 from automation_lab.docs import OpenApiView, RedocView, SwaggerView
 from automation_lab.viewsets import ApiTokenViewSet
+from workflows.approval_page import approve
 
 register_converter(TokenIdConverter, "token_id")
 
@@ -28,6 +29,7 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
     path("admin/", admin.site.urls),
     path("v1/", include(api)),
+    path("approve/<str:token>", approve, name="approve"),
     path("openapi.json", OpenApiView.as_view(), name="openapi"),
     path("docs", SwaggerView.as_view(), name="docs"),
     path("redoc", RedocView.as_view(), name="redoc"),

@@ -84,14 +84,22 @@ def _fields(schema: dict[str, Any]) -> dict[str, forms.Field]:
     properties = schema.get("properties")
     if not isinstance(properties, dict) or not 0 < len(properties) <= MOST_FIELDS:
         return {WHOLE: WholeObjectField(label="Form", required=False, help_text="A JSON object.")}
+    required = [name for name in schema.get("required") or [] if name in properties]
+    rest = [name for name in properties if name not in required]  # the database does not keep the order of keys
     return {
-        f"{PREFIX}{name}": _field(name, rules if isinstance(rules, dict) else {}) for name, rules in properties.items()
+        f"{PREFIX}{name}": _field(name, _rules(properties[name]), needed=name in required)
+        for name in [*required, *rest]
     }
 
 
-def _field(name: str, rules: Mapping[str, Any]) -> forms.Field:
+def _rules(rules: Any) -> dict[str, Any]:
+    return rules if isinstance(rules, dict) else {}
+
+
+def _field(name: str, rules: Mapping[str, Any], *, needed: bool) -> forms.Field:
+    label = str(rules.get("title") or name.replace("_", " ").capitalize())
     shown: dict[str, Any] = {
-        "label": str(rules.get("title") or name.replace("_", " ").capitalize()),
+        "label": f"{label} *" if needed and rules.get("type") != "boolean" else label,
         "help_text": str(rules.get("description") or ""),
         "required": False,  # a rejection needs no form; the service knows what an approval needs
         "initial": rules.get("default"),

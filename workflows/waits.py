@@ -126,7 +126,7 @@ def decide_by_token(
     link, run, step = _locked(token, WaitToken.Kind.APPROVAL, now=now)
     if step.status == Status.PENDING:
         raise Conflict("The run has not come to this step yet: try again in a moment.")
-    by = f"{name.strip()[:100]} (by link)" if name.strip() else "by link"
+    by = f"{name.strip()[:100]} (by link)" if name.strip() else "the holder of the link"
     _vote(run, step, approved=approved, by=by, comment=comment, form=form, now=now)
     _use(link, now=now)
     return run
