@@ -65,7 +65,8 @@ class BackfillForm(BaseDialogForm):
         return bool(self.cleaned_data["counted"] == self._period_text())
 
     def note_counted(self) -> None:
-        self.data = {**self.data.dict(), "counted": self._period_text()}  # type: ignore[has-type]  # missing from the stubs
+        sent: Any = self.data  # type: ignore[has-type]  # missing from the stubs
+        self.data = {**sent.dict(), "counted": self._period_text()}
 
     def _period_text(self) -> str:
         return "/".join(instant.isoformat() for instant in self.period)

@@ -16,11 +16,8 @@ from automation_lab.core import display as show
 from automation_lab.core.admin import (
     LabModelAdmin,
     Panel,
-    ReadOnlyAdmin,
     ServiceAdmin,
     confirmation,
-    id_column,
-    json_column,
     panel_of,
     section,
     when_column,
@@ -32,8 +29,13 @@ from automation_lab.core.console_forms import (
     ServiceForm,
     TimeRangeFilter,
 )
-from workflows import execution_admin, services  # noqa: F401 - the first registers the runs
-from workflows.models import MessageTemplate, NamedSchema, Workflow, WorkflowExecution, WorkflowVersion
+from automation_lab.core.console_pages import row_or_404
+from automation_lab.core.console_widgets import RetryPolicyTextarea
+from tasks.notify_field import NotifyField
+from workflows import definitions, execution_admin, services, transfer, version_admin  # noqa: F401 - two register their own
+from workflows.dry_run_page import dry_run_view
+from workflows.import_page import import_view
+from workflows.models import MessageTemplate, NamedSchema, Workflow, WorkflowExecution
 
 PANEL_ROWS = 8
 
@@ -42,8 +44,10 @@ class WorkflowForm(ServiceForm):
     trigger_config = JSONObjectField(required=False, help_text='Such as {"source": "github", "event_type": "push"}.')
     steps = JSONTextField(help_text='A list such as [{"type": "api_call", "config": {"url": "https://…"}}].')
     variables = JSONObjectField(required=False, help_text="Defaults that steps read as vars.NAME.")
-    retry_policy = JSONObjectField(required=False, help_text='Such as {"max_attempts": 3}. Empty: one attempt.')
-    notify = JSONObjectField(required=False, help_text="{failure, recovery, skipped, paused: [channel names]}")
+    retry_policy = JSONObjectField(
+        required=False, widget=RetryPolicyTextarea, help_text='Such as {"max_attempts": 3}. Empty: one attempt.'
+    )
+    notify = NotifyField(required=False)
 
     class Meta:
         model = Workflow
@@ -78,7 +82,8 @@ class WorkflowAdmin(ServiceAdmin):
     date_hierarchy = "created_at"
     ordering = ["name", "id"]
     actions = ["enable_selected", "disable_selected", "delete_selected"]
-    actions_detail = ["run_now", "enable", "disable"]
+    actions_list = ["import_file"]
+    actions_detail = ["run_now", "enable", "disable", "dry_run", "export"]
     readonly_fields = ["version"]
     fieldsets = [
         section(None, "name description enabled"),
@@ -111,7 +116,9 @@ class WorkflowAdmin(ServiceAdmin):
         about = " ".join(
             str(config[key]) for key in ("source", "event_type", "schedule", "event", "name") if config.get(key)
         )
-        return show.joined([show.tag(workflow.trigger_type), show.muted(show.shortened(about, 40))])
+        return show.joined(
+            [show.tag(workflow.trigger_type), *([show.muted(show.shortened(about, 40))] if about else [])]
+        )
 
     @display(description="Steps")
     def show_step_count(self, workflow: Workflow) -> int:
@@ -177,6 +184,26 @@ class WorkflowAdmin(ServiceAdmin):
     def disable(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
         return self.act(request, object_id, lambda workflow: self._switch(workflow, enabled=False))
 
+    @action(description="Dry run", url_path="dry-run", icon="science", permissions=["view"])
+    def dry_run(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return dry_run_view(self, request, object_id)
+
+    @action(description="Export", url_path="export", icon="download", permissions=["view"])
+    def export(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        workflow = row_or_404(self, request, object_id)
+        return HttpResponse(
+            show.pretty_json(transfer.export_workflow(workflow)),
+            content_type="application/json",
+            headers={"Content-Disposition": f'attachment; filename="workflow-{workflow.pk}.json"'},
+        )
+
+    def has_import_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.has_add_permission(request) and self.has_change_permission(request)
+
+    @action(description="Import", url_path="import", icon="upload_file", permissions=["import"])
+    def import_file(self, request: HttpRequest) -> HttpResponse:
+        return import_view(self, request)
+
     @action(description="Enable selected workflows", permissions=["change"])
     def enable_selected(self, request: HttpRequest, queryset: QuerySet[Workflow]) -> None:
         self.act_on_all(request, queryset, lambda workflow: self._switch(workflow, enabled=True), "Enabled.")
@@ -204,11 +231,13 @@ class WorkflowAdmin(ServiceAdmin):
         services.delete_workflow(workflow=instance)
 
     def get_panels(self, request: HttpRequest, instance: Workflow) -> list[Panel]:
-        steps = instance.steps if isinstance(instance.steps, list) else []
-        outline = [step_cells(number, step) for number, step in enumerate(steps, start=1)]
+        warnings = [[show.mono(found["path"]), found["detail"]] for found in services.warnings(instance)]
         return [
+            *([Panel("Warnings", ["Where", "What"], warnings)] if warnings else []),
             self._latest_runs(instance),
-            Panel("Steps", ["#", "Id", "Type", "Config"], outline),
+            Panel(
+                "Steps", ["Step", "Type", "Config"], [outline_cells(item) for item in definitions.walk(instance.steps)]
+            ),
             self._versions(instance),
         ]
 
@@ -247,45 +276,14 @@ class WorkflowAdmin(ServiceAdmin):
         )
 
 
-def step_cells(number: int, step: Any) -> list[Any]:
-    """A row of the outline; what is not a step is shown as it is."""
-    if not isinstance(step, dict):
-        return [number, show.EMPTY, show.EMPTY, show.shortened(str(step))]
+def outline_cells(item: definitions.Placed) -> list[Any]:
+    """A row of the outline; steps inside others are indented."""
+    step = item.step
     return [
-        number,
-        step.get("id") or show.EMPTY,
+        show.indented(step.get("name") or step.get("id") or show.EMPTY, item.depth - 1),
         show.tag(str(step.get("type", ""))),
         show.folded("Config", show.json_view(step.get("config"))),
     ]
-
-
-@admin.register(WorkflowVersion)
-class WorkflowVersionAdmin(ReadOnlyAdmin):
-    list_display = ["show_id", "show_workflow", "number", "trigger_type", "created_by", "show_created_at"]
-    list_display_links = ["show_id"]
-    list_select_related = ["workflow"]
-    list_defer = ["steps", "variables", "retry_policy", "trigger_config", "workflow__steps"]
-    date_hierarchy = "created_at"
-    search_exact = ["id", "sha256"]
-    ordering = ["-id"]
-    sortable_by: list[str] = []
-    fieldsets = [
-        section(
-            None, "show_workflow number trigger_type show_trigger_config timeout_seconds show_created_at created_by"
-        ),
-        section("Definition", "show_steps show_variables show_retry_policy sha256"),
-    ]
-
-    show_id = id_column
-    show_steps = json_column("steps")
-    show_variables = json_column("variables")
-    show_retry_policy = json_column("retry_policy")
-    show_trigger_config = json_column("trigger_config")
-    show_created_at = when_column("created_at", "Saved")
-
-    @display(description="Workflow")
-    def show_workflow(self, version: WorkflowVersion) -> SafeString:
-        return show.object_link("workflows.workflow", version.workflow_id, version.workflow.name)
 
 
 class MessageTemplateForm(ServiceForm):

@@ -7,7 +7,9 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
+from django.forms.widgets import Script
 from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter
 from unfold.decorators import action, display
@@ -31,10 +33,10 @@ from automation_lab.core.admin import (
     when_column,
 )
 from automation_lab.core.console_forms import JSONTextField, TimeRangeFilter
-from workflows import services
-from workflows.models import StepAttempt, StepExecution, WaitToken, WorkflowExecution, WorkflowLog
+from workflows import console, services, step_admin  # noqa: F401 - the last registers the steps
+from workflows.models import WorkflowExecution
+from workflows.resume_page import resume_view
 
-STEP_ROWS = 200
 LOG_LINES = 200
 PANEL_ROWS = 20
 
@@ -76,7 +78,7 @@ class WorkflowExecutionAdmin(ReadOnlyAdmin):
     date_hierarchy = "created_at"
     sortable_by: list[str] = []
     actions = ["cancel_selected"]
-    actions_detail = ["decide", "cancel"]
+    actions_detail = ["decide", "cancel", "resume"]
     fieldsets = [
         section(
             None,
@@ -140,10 +142,16 @@ class WorkflowExecutionAdmin(ReadOnlyAdmin):
     def show_error_start(self, run: WorkflowExecution) -> Any:
         return show.shortened(run.error_message, 60)
 
+    class Media:
+        js = [Script("automation_lab/run_page.js", type="module")]
+
+    def is_live(self, instance: WorkflowExecution) -> bool:
+        return not instance.is_finished
+
     def offers(self, instance: WorkflowExecution, name: str) -> bool:
         if name == "decide":
             return instance.waiting_for == WorkflowExecution.WaitingFor.DECISION
-        return not instance.is_finished
+        return instance.is_finished == (name == "resume")
 
     def has_cancel_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self.allows(request, "workflows.change_workflowexecution")
@@ -193,24 +201,22 @@ class WorkflowExecutionAdmin(ReadOnlyAdmin):
 
         return self.act(request, object_id, decide)
 
+    @action(description="Resume", url_path="resume", icon="resume", permissions=["cancel"])
+    def resume(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return resume_view(self, request, object_id)
+
     @action(description="Cancel selected runs", permissions=["cancel"])
     def cancel_selected(self, request: HttpRequest, queryset: QuerySet[WorkflowExecution]) -> None:
         self.act_on_all(request, queryset, lambda run: services.cancel_execution(execution=run), "Cancel requested.")
 
     def get_panels(self, request: HttpRequest, instance: WorkflowExecution) -> list[Panel]:
-        panels = [self._steps(instance), self._log(instance)]
-        children = self._children(instance)
-        return [*panels, children] if children.rows else panels
-
-    def _steps(self, run: WorkflowExecution) -> Panel:
-        return panel_of(
-            "Steps",
-            ["Step", "Type", "Status", "Attempt", "Duration", "Started", "Input", "Output", "Error"],
-            run.steps.order_by("position", "id"),
-            step_cells,
-            limit=STEP_ROWS,
-            url=show.list_url("workflows.stepexecution", execution__id__exact=run.pk),
-        )
+        now = timezone.now()
+        may_decide = self.has_cancel_permission(request)
+        panels = [console.step_panel(instance, now=now), self._log(instance)]
+        optional = [self._children(instance), self._resumes(instance)]
+        if not instance.is_finished:
+            panels.insert(0, console.approvals_panel(instance, may_decide=may_decide, now=now))
+        return [panel for panel in [*panels, *optional] if panel.rows or panel.body or panel.title in ("Steps", "Log")]
 
     def _log(self, run: WorkflowExecution) -> Panel:
         return panel_of(
@@ -223,177 +229,24 @@ class WorkflowExecutionAdmin(ReadOnlyAdmin):
         )
 
     def _children(self, run: WorkflowExecution) -> Panel:
-        return panel_of(
-            "Called workflows",
-            ["Run", "Status", "Workflow", "Duration"],
-            run.children.select_related("workflow").order_by("-id"),
-            lambda child: [
-                show.object_link("workflows.workflowexecution", child.pk, f"#{child.pk}"),
-                show.state(child.status),
-                child.workflow.name,
-                show.duration(child.duration_ms),
-            ],
-            limit=PANEL_ROWS,
-            url=show.list_url("workflows.workflowexecution", parent__id__exact=run.pk),
-        )
+        return _related_runs("Called workflows", run.children, parent__id__exact=run.pk)
+
+    def _resumes(self, run: WorkflowExecution) -> Panel:
+        return _related_runs("Resumed by", run.resumes, resumed_from__id__exact=run.pk)
 
 
-def step_cells(step: StepExecution) -> list[Any]:
-    return [
-        show.object_link("workflows.stepexecution", step.pk, step.name or step.path),
-        show.tag(step.type),
-        show.state(step.status),
-        step.attempt,
-        show.duration(step.duration_ms),
-        show.clock(step.started_at) if step.started_at else show.EMPTY,
-        *(
-            show.folded(word, show.json_view(value)) if value is not None else show.EMPTY
-            for word, value in data_of(step)
-        ),
-    ]
-
-
-def data_of(step: StepExecution) -> list[tuple[str, Any]]:
-    return [("Input", step.input), ("Output", step.output), ("Error", step.error)]
-
-
-@admin.register(StepExecution)
-class StepExecutionAdmin(ReadOnlyAdmin):
-    list_display = [
-        "show_id",
-        "show_status",
-        "show_execution",
-        "path",
-        "type",
-        "attempt",
-        "show_duration",
-        "show_started_at",
-    ]
-    list_display_links = ["show_id"]
-    list_filter = [("status", ChoicesDropdownFilter)]
-    list_defer = ["input", "output", "error"]
-    search_exact = ["id", "execution_id"]
-    search_help_text = "The id of a step or of a run"
-    ordering = ["-id"]
-    sortable_by: list[str] = []
-    fieldsets = [
-        section(None, "show_execution|show_status path|type name|attempt generation|interruptions idempotency_key"),
-        section("Data", "show_input show_output show_error"),
-        section("Timing", "show_started_at|show_finished_at show_duration|show_scheduled_at show_next_attempt_at"),
-    ]
-
-    show_id = id_column
-    show_status = state_column()
-    show_input = json_column("input")
-    show_output = json_column("output")
-    show_error = json_column("error")
-    show_duration = duration_column()
-    show_scheduled_at = when_column("scheduled_at")
-    show_next_attempt_at = when_column("next_attempt_at")
-    show_started_at = when_column("started_at")
-    show_finished_at = when_column("finished_at")
-
-    @display(description="Run")
-    def show_execution(self, step: StepExecution) -> SafeString:
-        return show.object_link("workflows.workflowexecution", step.execution_id, f"#{step.execution_id}")
-
-    def get_panels(self, request: HttpRequest, instance: StepExecution) -> list[Panel]:
-        return [
-            panel_of(
-                "Attempts",
-                ["#", "Status", "Error", "Duration", "Started", "Worker"],
-                instance.attempts.order_by("epoch", "id"),
-                lambda attempt: [
-                    attempt.number,
-                    show.state(attempt.status),
-                    show.folded("Error", show.json_view(attempt.error)) if attempt.error is not None else show.EMPTY,
-                    show.duration(attempt.duration_ms),
-                    show.when(attempt.started_at),
-                    attempt.worker,
-                ],
-                limit=PANEL_ROWS,
-                url=show.list_url("workflows.stepattempt", step__id__exact=instance.pk),
-            )
-        ]
-
-
-@admin.register(StepAttempt)
-class StepAttemptAdmin(ReadOnlyAdmin):
-    list_display = [
-        "show_id",
-        "show_status",
-        "show_step",
-        "number",
-        "epoch",
-        "worker",
-        "show_duration",
-        "show_started_at",
-    ]
-    list_display_links = ["show_id"]
-    list_filter = [("status", ChoicesDropdownFilter)]
-    list_defer = ["error"]
-    search_exact = ["step_id"]
-    search_help_text = "The id of a step"
-    ordering = ["-id"]
-    sortable_by: list[str] = []
-    fieldsets = [
-        section(None, "show_step show_status number epoch worker show_error"),
-        section("Timing", "show_started_at show_finished_at show_duration"),
-    ]
-
-    show_id = id_column
-    show_status = state_column()
-    show_error = json_column("error")
-    show_duration = duration_column()
-    show_started_at = when_column("started_at")
-    show_finished_at = when_column("finished_at")
-
-    @display(description="Step")
-    def show_step(self, attempt: StepAttempt) -> SafeString:
-        return show.object_link("workflows.stepexecution", attempt.step_id, f"#{attempt.step_id}")
-
-
-@admin.register(WorkflowLog)
-class WorkflowLogAdmin(ReadOnlyAdmin):
-    list_display = ["show_at", "show_level", "show_execution", "path", "show_text_start"]
-    list_filter = [("level", ChoicesDropdownFilter)]
-    search_exact = ["execution_id"]
-    search_help_text = "The id of a run"
-    ordering = ["-id"]
-    sortable_by: list[str] = []
-    fieldsets = [section(None, "show_execution path show_at show_level epoch seq show_text")]
-
-    show_at = when_column("at", "When")
-    show_level = state_column("level", "Level")
-    show_text = text_column("text")
-
-    @display(description="Run")
-    def show_execution(self, line: WorkflowLog) -> SafeString:
-        return show.object_link("workflows.workflowexecution", line.execution_id, f"#{line.execution_id}")
-
-    @display(description="Text")
-    def show_text_start(self, line: WorkflowLog) -> Any:
-        return show.shortened(line.text, 160)
-
-
-@admin.register(WaitToken)
-class WaitTokenAdmin(ReadOnlyAdmin):
-    """The links themselves are known to those who got them; here is whether they were used."""
-
-    list_display = ["show_id", "kind", "show_step", "show_expires_at", "show_used_at"]
-    list_display_links = ["show_id"]
-    list_filter = [("kind", ChoicesDropdownFilter)]
-    list_defer = ["token_hash"]
-    date_hierarchy = "created_at"
-    search_exact = ["id", "step_id"]
-    sortable_by: list[str] = []
-    fieldsets = [section(None, "kind show_step show_created_at show_expires_at show_used_at")]
-
-    show_id = id_column
-    show_created_at = when_column("created_at")
-    show_expires_at = when_column("expires_at")
-    show_used_at = when_column("used_at")
-
-    @display(description="Step")
-    def show_step(self, token: WaitToken) -> SafeString:
-        return show.object_link("workflows.stepexecution", token.step_id, f"#{token.step_id}")
+def _related_runs(title: str, runs: Any, **filters: Any) -> Panel:
+    return panel_of(
+        title,
+        ["Run", "Status", "Workflow", "Duration", "Created"],
+        runs.select_related("workflow").order_by("-id").defer("trigger_data", "variables", "output", "workflow__steps"),
+        lambda run: [
+            show.object_link("workflows.workflowexecution", run.pk, f"#{run.pk}"),
+            show.state(run.status),
+            run.workflow.name,
+            show.duration(run.duration_ms),
+            show.when(run.created_at),
+        ],
+        limit=PANEL_ROWS,
+        url=show.list_url("workflows.workflowexecution", **filters),
+    )

@@ -343,6 +343,14 @@ def titled(content: Any, title: str) -> SafeString:
     return format_html('<span title="{}">{}</span>', title, content) if title else conditional_escape(content)
 
 
+def indented(content: Any, depth: int) -> SafeString:
+    return format_html('<span class="lab-indent" style="--depth: {}">{}</span>', depth, content)
+
+
+def paragraph(content: Any) -> SafeString:
+    return format_html('<p class="lab-more">{}</p>', content)
+
+
 def results(successes: int, failures: int) -> SafeString:
     """`12 ok · 1 failed`, the failures in colour."""
     if not successes and not failures:

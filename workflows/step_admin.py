@@ -1,0 +1,208 @@
+"""Steps of runs in the console, with their attempts, logs and links."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.template.loader import render_to_string
+from django.urls import URLPattern, path
+from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import ChoicesDropdownFilter
+from unfold.decorators import display
+
+from automation_lab.core import display as show
+from automation_lab.core.admin import (
+    Panel,
+    ReadOnlyAdmin,
+    duration_column,
+    id_column,
+    json_column,
+    panel_of,
+    section,
+    state_column,
+    text_column,
+    when_column,
+)
+from automation_lab.core.console_pages import row_or_404
+from workflows.approval_console import approval_view
+from workflows.models import StepAttempt, StepExecution, WaitToken, WorkflowLog
+
+PANEL_ROWS = 20
+
+
+@admin.register(StepExecution)
+class StepExecutionAdmin(ReadOnlyAdmin):
+    list_display = [
+        "show_id",
+        "show_status",
+        "show_execution",
+        "path",
+        "type",
+        "attempt",
+        "show_duration",
+        "show_started_at",
+    ]
+    list_display_links = ["show_id"]
+    list_filter = [("status", ChoicesDropdownFilter)]
+    list_defer = ["input", "output", "error"]
+    search_exact = ["id", "execution_id"]
+    search_help_text = "The id of a step or of a run"
+    ordering = ["-id"]
+    sortable_by: list[str] = []
+    fieldsets = [
+        section(None, "show_execution|show_status path|type name|attempt generation|interruptions idempotency_key"),
+        section("Data", "show_input show_output show_error"),
+        section("Timing", "show_started_at|show_finished_at show_duration|show_scheduled_at show_next_attempt_at"),
+    ]
+
+    show_id = id_column
+    show_status = state_column()
+    show_input = json_column("input")
+    show_output = json_column("output")
+    show_error = json_column("error")
+    show_duration = duration_column()
+    show_scheduled_at = when_column("scheduled_at")
+    show_next_attempt_at = when_column("next_attempt_at")
+    show_started_at = when_column("started_at")
+    show_finished_at = when_column("finished_at")
+
+    @display(description="Run")
+    def show_execution(self, step: StepExecution) -> SafeString:
+        return show.object_link("workflows.workflowexecution", step.execution_id, f"#{step.execution_id}")
+
+    def get_panels(self, request: HttpRequest, instance: StepExecution) -> list[Panel]:
+        return [attempts_panel(instance)]
+
+    def get_urls(self) -> list[URLPattern]:
+        return [
+            path("<int:pk>/data/", self.admin_site.admin_view(self.data_view), name="workflows_stepexecution_data"),
+            path(
+                "<int:pk>/approve/",
+                self.admin_site.admin_view(self.approve_view),
+                name="workflows_stepexecution_approve",
+            ),
+            *super().get_urls(),
+        ]
+
+    def data_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """What the step got and gave, as a part of the page of its run."""
+        step = row_or_404(self, request, pk)
+        if not self.has_view_permission(request, step):
+            raise PermissionDenied
+        panel = attempts_panel(step)
+        attempts = render_to_string("automation_lab/panel.html", {"panel": panel}) if len(panel.rows) > 1 else ""
+        given = [("Input", step.input), ("Output", step.output), ("Error", step.error)]
+        parts = [{"title": title, "content": show.json_view(value)} for title, value in given if value is not None]
+        url = show.object_url("workflows.stepexecution", step.pk)
+        return render(
+            request, "workflows/step_data.html", {"step": step, "parts": parts, "attempts": attempts, "url": url}
+        )
+
+    def approve_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        if not self.allows(request, "workflows.change_workflowexecution"):
+            raise PermissionDenied
+        return approval_view(self, request, pk)
+
+
+def attempts_panel(step: StepExecution) -> Panel:
+    return panel_of(
+        "Attempts",
+        ["#", "Status", "Error", "Duration", "Started", "Worker"],
+        step.attempts.order_by("epoch", "id"),
+        lambda attempt: [
+            attempt.number,
+            show.state(attempt.status),
+            show.folded("Error", show.json_view(attempt.error)) if attempt.error is not None else show.EMPTY,
+            show.duration(attempt.duration_ms),
+            show.when(attempt.started_at),
+            attempt.worker,
+        ],
+        limit=PANEL_ROWS,
+        url=show.list_url("workflows.stepattempt", step__id__exact=step.pk),
+    )
+
+
+@admin.register(StepAttempt)
+class StepAttemptAdmin(ReadOnlyAdmin):
+    list_display = [
+        "show_id",
+        "show_status",
+        "show_step",
+        "number",
+        "epoch",
+        "worker",
+        "show_duration",
+        "show_started_at",
+    ]
+    list_display_links = ["show_id"]
+    list_filter = [("status", ChoicesDropdownFilter)]
+    list_defer = ["error"]
+    search_exact = ["step_id"]
+    search_help_text = "The id of a step"
+    ordering = ["-id"]
+    sortable_by: list[str] = []
+    fieldsets = [
+        section(None, "show_step show_status number epoch worker show_error"),
+        section("Timing", "show_started_at show_finished_at show_duration"),
+    ]
+
+    show_id = id_column
+    show_status = state_column()
+    show_error = json_column("error")
+    show_duration = duration_column()
+    show_started_at = when_column("started_at")
+    show_finished_at = when_column("finished_at")
+
+    @display(description="Step")
+    def show_step(self, attempt: StepAttempt) -> SafeString:
+        return show.object_link("workflows.stepexecution", attempt.step_id, f"#{attempt.step_id}")
+
+
+@admin.register(WorkflowLog)
+class WorkflowLogAdmin(ReadOnlyAdmin):
+    list_display = ["show_at", "show_level", "show_execution", "path", "show_text_start"]
+    list_filter = [("level", ChoicesDropdownFilter)]
+    search_exact = ["execution_id"]
+    search_help_text = "The id of a run"
+    ordering = ["-id"]
+    sortable_by: list[str] = []
+    fieldsets = [section(None, "show_execution path show_at show_level epoch seq show_text")]
+
+    show_at = when_column("at", "When")
+    show_level = state_column("level", "Level")
+    show_text = text_column("text")
+
+    @display(description="Run")
+    def show_execution(self, line: WorkflowLog) -> SafeString:
+        return show.object_link("workflows.workflowexecution", line.execution_id, f"#{line.execution_id}")
+
+    @display(description="Text")
+    def show_text_start(self, line: WorkflowLog) -> Any:
+        return show.shortened(line.text, 160)
+
+
+@admin.register(WaitToken)
+class WaitTokenAdmin(ReadOnlyAdmin):
+    """The links themselves are known to those who got them; here is whether they were used."""
+
+    list_display = ["show_id", "kind", "show_step", "show_expires_at", "show_used_at"]
+    list_display_links = ["show_id"]
+    list_filter = [("kind", ChoicesDropdownFilter)]
+    list_defer = ["token_hash"]
+    date_hierarchy = "created_at"
+    search_exact = ["id", "step_id"]
+    sortable_by: list[str] = []
+    fieldsets = [section(None, "kind show_step show_created_at show_expires_at show_used_at")]
+
+    show_id = id_column
+    show_created_at = when_column("created_at")
+    show_expires_at = when_column("expires_at")
+    show_used_at = when_column("used_at")
+
+    @display(description="Step")
+    def show_step(self, token: WaitToken) -> SafeString:
+        return show.object_link("workflows.stepexecution", token.step_id, f"#{token.step_id}")
