@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import QuerySet
 
 from automation_lab.core.exceptions import Conflict, Invalid
@@ -21,6 +21,10 @@ from tasks.zones import zone_named
 Status = TaskExecution.Status
 Overlap = ScheduledTask.Overlap
 BATCH = 200
+MOVE_ON = """
+    UPDATE scheduled_tasks t SET next_run_at = v.next_run_at
+    FROM unnest(%s::bigint[], %s::timestamptz[]) AS v(id, next_run_at) WHERE t.id = v.id
+"""
 HELD_PAUSE = timedelta(milliseconds=50)
 
 
@@ -59,12 +63,19 @@ def fire(tasks: Sequence[ScheduledTask], *, now: datetime, make_up: bool = True)
     TaskExecution.objects.bulk_create(rest)
     for task in planned:
         task.next_run_at = plans[task.pk].next_at
-    ScheduledTask.objects.bulk_update(tasks, ["next_run_at", "schedule_error"])
+    _move_on(planned)
     for row in rest:
         execution_finished.send(sender=TaskExecution, execution=row, now=now)
     for task in tasks:
         if task.pk not in plans:
+            task.save(update_fields=["next_run_at", "schedule_error"])
             task_paused.send(sender=ScheduledTask, task=task, reason=task.schedule_error, now=now)
+
+
+def _move_on(tasks: Sequence[ScheduledTask]) -> None:
+    """Not `bulk_update`: its expressions take as long as all the rest of a tick."""
+    with connection.cursor() as cursor:
+        cursor.execute(MOVE_ON, [[task.pk for task in tasks], [task.next_run_at for task in tasks]])
 
 
 def schedule_of(task: ScheduledTask) -> schedules.Schedule | None:

@@ -140,7 +140,7 @@ def test_every_slot_has_exactly_one_row_however_often_workers_are_killed(fleet, 
         time.sleep(size.seconds / size.kills * draw.uniform(0.5, 1.5))
         fleet.kill_one(draw)
     ended_at = clock.database_now()
-    caught_up_by = time.monotonic() + 20
+    caught_up_by = time.monotonic() + 60
     while ScheduledTask.objects.filter(next_run_at__lte=ended_at).exists():
         assert time.monotonic() < caught_up_by, "the tickers do not catch up"
         time.sleep(0.1)
