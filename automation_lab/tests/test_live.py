@@ -26,8 +26,8 @@ from automation_lab.core.live import CHANNEL, LOCK_CLASS
 from automation_lab.core.registry import live_topics
 from automation_lab.models import ApiToken
 from automation_lab.tests.servers import HOST, Server, free_port, live_server
-from inbox.models import Forward, Webhook
-from inbox.tests.factories import WebhookFactory
+from inbox.models import Forward, Replay, Webhook
+from inbox.tests.factories import WebhookFactory, insert_webhook
 from tasks.models import TaskExecution
 from tasks.tests.factories import TaskExecutionFactory
 from workflows.tests.factories import WorkflowExecutionFactory
@@ -101,17 +101,6 @@ def second_connection() -> psycopg.Connection[Any]:
     return psycopg.connect(host=database["HOST"], user=database["USER"], dbname=database["NAME"])
 
 
-def insert_webhook(other: psycopg.Connection[Any]) -> int:
-    """A webhook in the open transaction of `other`."""
-    row = other.execute(
-        "INSERT INTO webhook_inbox (source, event_type, status, method, path, query_params, headers, raw_body,"
-        " content_type, size_bytes, sha256, delivery_id, is_duplicate, duplicate_count, verification, matched_secret,"
-        " flags, error_message, notes, correlation_id, created_at, updated_at) VALUES ('late', '', 'received', 'POST',"
-        " '/', '[]', '[]', '', '', 0, '', '', false, 0, '', '', '{}', '', '', '', now(), now()) RETURNING id"
-    ).fetchone()
-    return row[0]
-
-
 def copy_api_logs(count: int) -> None:
     ApiLogFactory()  # a row to be like
     columns = "correlation_id, method, path, route, query_params, status_code, request_headers, response_headers,"
@@ -160,6 +149,7 @@ def test_a_new_webhook_is_told_once_without_its_contents(live, token):
     [
         ("webhook", WebhookFactory),
         ("forward", lambda: Forward.objects.create(webhook=WebhookFactory(), target="https://example.com/secret")),
+        ("replay", lambda: Replay.objects.create(target="url", options={"url": "https://example.com/secret"})),
         ("task_execution", TaskExecutionFactory),
         ("workflow_execution", WorkflowExecutionFactory),
         ("api_log", ApiLogFactory),

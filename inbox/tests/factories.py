@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import factory
+import psycopg
+from django.db import connection
 
 from inbox.incoming import IncomingRequest
 from inbox.models import Source, Webhook
@@ -40,3 +43,14 @@ def incoming(raw_body: bytes = b'{"ref": "refs/heads/main"}', *, headers=(), **v
             **values,
         }
     )
+
+
+def insert_webhook(other: psycopg.Connection[Any], **values: Any) -> int:
+    """A webhook in the open transaction of `other`, another connection; its id."""
+    webhook = WebhookFactory.build(**values)
+    fields = [field for field in Webhook._meta.concrete_fields if field.name not in ("id", "received_at")]
+    row = [field.get_db_prep_save(field.pre_save(webhook, add=True), connection) for field in fields]
+    columns, places = ", ".join(str(field.column) for field in fields), ", ".join("%s" for _ in fields)
+    inserted = other.execute(f"INSERT INTO webhook_inbox ({columns}) VALUES ({places}) RETURNING id", row).fetchone()
+    assert inserted is not None
+    return inserted[0]

@@ -16,7 +16,7 @@ from automation_lab.tests.servers import granian_server
 from inbox import portions, stream, stream_views
 from inbox.models import Webhook
 from inbox.stream import Selection
-from inbox.tests.factories import WebhookFactory
+from inbox.tests.factories import WebhookFactory, insert_webhook
 
 STREAM = "/v1/webhooks/stream"
 
@@ -28,15 +28,7 @@ def elsewhere():
 
 
 def insert(other):
-    """A webhook in the open transaction of `other`."""
-    webhook = WebhookFactory.build(source="late")
-    fields = [field for field in Webhook._meta.concrete_fields if field.name not in ("id", "received_at")]
-    values = [field.get_db_prep_save(field.pre_save(webhook, add=True), connection) for field in fields]
-    columns, places = ", ".join(field.column for field in fields), ", ".join("%s" for _ in fields)
-    return other.execute(
-        f"INSERT INTO webhook_inbox ({columns}) VALUES ({places}) RETURNING id",
-        values,
-    ).fetchone()[0]
+    return insert_webhook(other, source="late")
 
 
 def read(after, *, wait_seconds=0.0, limit=50, **selection):
