@@ -16,7 +16,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
@@ -133,7 +133,8 @@ class _Lease:
 class Limiter:
     """The limits as one process sees them."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._leases: dict[tuple[str, int, int], _Lease] = {}
         self._lock = threading.Lock()
 
@@ -148,7 +149,7 @@ class Limiter:
 
     def _take_at_hand(self, limits: Sequence[Limit], held: dict[Limit, int]) -> list[Limit]:
         """Add to `held` what is at hand for the others of `limits`; the rest has to be asked for."""
-        now = time.monotonic()
+        now = self._clock()
         with self._lock:
             pairs = [(limit, self._lease(limit)) for limit in limits]
             closed = next((pair for pair in pairs if pair[0] not in held and pair[1].closed_until > now), None)
@@ -183,7 +184,7 @@ class Limiter:
 
     def _ask(self, limits: list[Limit], held: dict[Limit, int]) -> None:
         """Ask the database for `limits`; what it grants goes to `held`, what is over to the other requests here."""
-        now = time.monotonic()
+        now = self._clock()
         with self._lock:
             leases = {limit.key: self._lease(limit) for limit in limits}
             for limit in limits:

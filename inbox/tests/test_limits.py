@@ -36,7 +36,7 @@ def passes(limiter: Limiter, limit: Limit, tries: int) -> int:
     return passed
 
 
-def move(key: str, buckets: float, period: int = 60) -> None:
+def move(key: str, buckets: int) -> None:
     """Let the counted requests be older by so many buckets, and the processes forget what they know."""
     with connection.cursor() as cursor:
         cursor.execute("UPDATE webhook_rate_windows SET bucket = bucket - %s WHERE key = %s", [buckets, key])
@@ -113,18 +113,18 @@ def test_threads_of_one_process_share_what_it_was_given():
 
 
 def test_what_has_passed_counts_for_a_whole_period_and_no_longer():
-    limit = Limit("k", 100, 60)
+    limit = Limit("k", 100, 86_400)  # of buckets so long that none ends during the test
     assert passes(Limiter(), limit, 150) == 100
 
-    move("k", BUCKETS - 1)
+    move("k", BUCKETS)
     assert passes(Limiter(), limit, 150) == 0
 
-    move("k", 3)
+    move("k", 1)
     assert passes(Limiter(), limit, 150) == 100
 
 
 def test_room_comes_back_bucket_by_bucket():
-    limit = Limit("k", 100, 60)
+    limit = Limit("k", 100, 86_400)
     passes(Limiter(), limit, 60)
     move("k", 30)
     passes(Limiter(), limit, 40)
@@ -152,7 +152,9 @@ def test_a_clock_set_back_does_not_lock_out():
     passes(Limiter(), limit, 100)
 
     move("k", -5)
+    ahead = RateWindow.objects.get(key="k").bucket
     assert passes(Limiter(), limit, 10) == 0
+    assert RateWindow.objects.get(key="k").bucket == ahead
     move("k", -BUCKETS * 60)
     assert passes(Limiter(), limit, 10) == 10
 
@@ -211,6 +213,19 @@ def test_a_flood_costs_few_statements(django_assert_max_num_queries):
 def test_a_busy_limit_costs_few_statements(django_assert_max_num_queries):
     with django_assert_max_num_queries(60):
         assert passes(Limiter(), Limit("k", 60_000, 60), 2000) == 2000
+
+
+def test_what_a_process_was_given_ends_with_its_bucket(django_assert_num_queries):
+    now = [1000.0]
+    limiter, limit = Limiter(lambda: now[0]), Limit("k", 1_000_000, 600)
+    passes(limiter, limit, 100)
+    with django_assert_num_queries(0):
+        assert passes(limiter, limit, 1) == 1
+
+    now[0] += limit.bucket_seconds
+
+    with django_assert_num_queries(1):
+        assert passes(limiter, limit, 1) == 1
 
 
 def test_keys_that_are_remembered_are_bounded(monkeypatch):
