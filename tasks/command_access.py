@@ -10,6 +10,11 @@ from tasks.models import ScheduledTask
 PERMISSION = "tasks.run_command"
 
 
+def is_command(task_type: str, config: Any) -> bool:
+    """Whether a task of this type and config runs a named command."""
+    return task_type == ScheduledTask.TaskType.CRON and isinstance(config, dict) and "command" in config
+
+
 def check_task(user: Any, task: ScheduledTask, *, is_open: bool = False) -> None:
     """Raises Refused when `task` runs a command and `user` may not. `is_open`: let in by API_OPEN alone."""
     check_config(user, task.task_type, task.config, is_open=is_open)
@@ -17,7 +22,7 @@ def check_task(user: Any, task: ScheduledTask, *, is_open: bool = False) -> None
 
 def check_config(user: Any, task_type: str, config: Any, *, is_open: bool = False) -> None:
     """The same for a task that is not saved yet."""
-    if task_type != ScheduledTask.TaskType.CRON or not isinstance(config, dict) or "command" not in config:
+    if not is_command(task_type, config):
         return
     if is_open:
         raise Refused("API_OPEN=1 does not open named commands: send a token.", code="closed_when_open")

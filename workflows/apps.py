@@ -18,7 +18,7 @@ class WorkflowsConfig(AppConfig):
             tick_sources,
         )
         from inbox.signals import webhook_received
-        from tasks.signals import execution_finished
+        from tasks.signals import execution_finished as task_finished
         from workflows import replays, ticking, triggers, waits
         from workflows.live import WORKFLOW_EXECUTION
         from workflows.models import WorkflowExecution
@@ -26,6 +26,7 @@ class WorkflowsConfig(AppConfig):
         from workflows.runner import WorkflowExecutable
         from workflows.secret_uses import uses_in_workflows
         from workflows.server_jobs import START_WORKFLOW
+        from workflows.signals import execution_finished
         from workflows.steps import catalogue
 
         catalogue.register()
@@ -38,4 +39,5 @@ class WorkflowsConfig(AppConfig):
         replay_targets.register("workflows", replays.MATCHING)
         replay_targets.register("workflow", replays.CHOSEN)
         webhook_received.connect(triggers.start_matching, dispatch_uid="workflows.start_matching")
-        execution_finished.connect(waits.task_finished, dispatch_uid="workflows.task_finished")
+        task_finished.connect(waits.task_finished, dispatch_uid="workflows.task_finished")
+        execution_finished.connect(waits.child_finished, dispatch_uid="workflows.child_finished")

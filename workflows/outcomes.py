@@ -8,21 +8,22 @@ from django.db.models import Count, F, Q
 
 from automation_lab.core.execution.models import LIVE_STATUSES
 from inbox import services as inbox
-from workflows import waits
+from workflows import messages
 from workflows.models import Workflow, WorkflowExecution
+from workflows.signals import execution_finished
 
 Status = WorkflowExecution.Status
 
 
-def record(execution: WorkflowExecution, *, status: str, now: datetime) -> None:
-    """Count the end of `execution`, in the transaction that ends it."""
+def record(execution: WorkflowExecution, *, status: str, now: datetime, error_message: str = "") -> None:
+    """Count the end of `execution` and tell of it, in the transaction that ends it."""
     counter = "success_count" if status == Status.SUCCESS else "failure_count"
     if status != Status.CANCELLED:
         Workflow.objects.filter(pk=execution.workflow_id).update(**{counter: F(counter) + 1, "updated_at": now})
     if execution.webhook_id is not None:
         settle_webhook(execution.webhook_id)
-    if execution.parent_id is not None:
-        waits.child_finished(execution.pk, parent_id=execution.parent_id, status=status, now=now)
+    messages.run_ended(execution, status=status, error_message=error_message, now=now)
+    execution_finished.send(sender=WorkflowExecution, execution=execution, status=status, now=now)
 
 
 def settle_webhook(webhook_id: int) -> None:

@@ -77,7 +77,8 @@ class WorkflowExecutable(Executable):
         message = f"Internal error: {type(error).__name__}. The server's log has the details."
         _close_steps(execution, StepExecution.Status.FAILED, StepAttempt.Status.FAILED, now, message)
         queue.finish(claim, status=Status.FAILED, now=now, error_message=message, waiting_for="")
-        outcomes.record(execution, status=Status.FAILED, now=now)  # type: ignore[arg-type]
+        assert isinstance(execution, WorkflowExecution)  # noqa: S101 - the registry pairs model and executable
+        outcomes.record(execution, status=Status.FAILED, error_message=message, now=now)
 
     def taken_over(self, execution: Execution, *, worker: int, now: datetime) -> str:
         StepAttempt.objects.filter(step__execution_id=execution.pk, status=StepAttempt.Status.RUNNING).update(
@@ -101,7 +102,7 @@ class WorkflowExecutable(Executable):
         }.get(Status(execution.status), (StepExecution.Status.FAILED, StepAttempt.Status.FAILED))
         _close_steps(execution, step_status, attempt_status, now, execution.error_message)
         WorkflowExecution.objects.filter(pk=execution.pk).update(waiting_for="")
-        outcomes.record(execution, status=execution.status, now=now)
+        outcomes.record(execution, status=execution.status, error_message=execution.error_message, now=now)
 
 
 def release_connection() -> None:
@@ -120,7 +121,7 @@ def _finish(store: RunStore, status: str, message: str = "") -> None:
             _close_steps(store.execution, StepExecution.Status.CANCELLED, StepAttempt.Status.CANCELLED, now, message)
         error_message = "" if succeeded else message
         queue.finish(store.claim, status=status, now=now, error_message=error_message, waiting_for="")
-        outcomes.record(store.execution, status=status, now=now)
+        outcomes.record(store.execution, status=status, error_message=error_message, now=now)
 
     store.commit(now=now, also=follow_up)
 
@@ -146,7 +147,7 @@ def _settle_interruption(store: RunStore, interrupted: Interrupted) -> None:
     def follow_up() -> None:
         _close_steps(store.execution, step_status, attempt_status, now, message)
         queue.finish(store.claim, status=status, now=now, error_message=message, waiting_for="")
-        outcomes.record(store.execution, status=status, now=now)
+        outcomes.record(store.execution, status=status, error_message=message, now=now)
 
     store.commit(now=now, also=follow_up)
 

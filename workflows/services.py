@@ -14,7 +14,7 @@ from automation_lab.core.execution import queue, retry
 from automation_lab.core.execution.models import LIVE_STATUSES
 from automation_lab.core.execution.results import storable
 from automation_lab.core.safe_json import dump
-from workflows import definitions, starting, ticking, triggers
+from workflows import definitions, messages, starting, ticking, triggers
 from workflows.models import StepExecution, Workflow, WorkflowExecution, WorkflowVersion
 
 MAX_TIMEOUT_SECONDS = 366 * 86_400
@@ -94,6 +94,7 @@ def check_workflow(workflow: Workflow) -> None:
         workflow.retry_policy = retry.normalise(workflow.retry_policy).as_dict()
     faults += policy_faults
     faults += triggers.faults(workflow.trigger_type, workflow.trigger_config)
+    faults += messages.faults(workflow)
     if not 1 <= workflow.timeout_seconds <= MAX_TIMEOUT_SECONDS:
         detail = f"Must be from 1 to {MAX_TIMEOUT_SECONDS} seconds."
         faults.append({"field": "timeout_seconds", "code": "invalid", "detail": detail})

@@ -5,14 +5,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from django.db import connection
-from django.db.models import F
 
 from automation_lab.core import clock, expressions
 from automation_lab.core.execution import queue
 from automation_lab.core.execution.models import LIVE_STATUSES
 from automation_lab.core.execution.results import storable
 from automation_lab.core.expressions import ExpressionError
-from workflows import context
+from workflows import context, messages, outcomes
 from workflows.models import Workflow, WorkflowExecution, WorkflowVersion
 
 Concurrency = Workflow.Concurrency
@@ -88,6 +87,7 @@ def _apply_concurrency(execution: WorkflowExecution, *, now: datetime) -> str:
 def _insert_ended(execution: WorkflowExecution, status: str, reason: str, now: datetime) -> WorkflowExecution:
     execution.status, execution.error_message, execution.finished_at = status, reason, now
     execution.save(force_insert=True)
-    if status == Status.FAILED:
-        Workflow.objects.filter(pk=execution.workflow_id).update(failure_count=F("failure_count") + 1, updated_at=now)
+    if status == Status.CANCELLED:
+        messages.announce(execution, "skipped", reason, now=now)
+    outcomes.record(execution, status=status, error_message=reason, now=now)
     return execution

@@ -12,7 +12,7 @@ from django.utils.dateparse import parse_datetime
 
 from automation_lab.core.exceptions import Invalid
 from tasks import schedules, slots
-from workflows import starting
+from workflows import messages, starting
 from workflows.models import Workflow, WorkflowExecution, WorkflowVersion
 
 Status = WorkflowExecution.Status
@@ -105,6 +105,7 @@ def _record_missed(version: WorkflowVersion, missed: slots.Missed, *, now: datet
     execution.status, execution.finished_at = Status.CANCELLED, now
     execution.error_message = f"Missed: {missed.count} slots from {missed.first_at:%Y-%m-%d %H:%M:%S} UTC on."
     execution.save(force_insert=True)
+    messages.announce(execution, "skipped", execution.error_message, now=now)
 
 
 def _build(version: WorkflowVersion, slot: datetime, *, now: datetime) -> WorkflowExecution:

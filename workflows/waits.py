@@ -195,11 +195,14 @@ def _check_form(form: Mapping[str, Any], schema: Any) -> None:
 # --- what steps have started ------------------------------------------------------------------------------------------
 
 
-def child_finished(child_id: int, *, parent_id: int, status: str, now: datetime) -> None:
-    """Tell the step that has started run `child_id`, in the transaction that ends it.
+def child_finished(sender: Any, execution: WorkflowExecution, status: str, now: datetime, **kwargs: Any) -> None:
+    """Receiver of `workflows.signals.execution_finished`: tell the step that has started this run.
 
     Locks go from child to parent only; what goes the other way (cancelling children) happens after commits.
     """
+    parent_id, child_id = execution.parent_id, execution.pk
+    if parent_id is None:
+        return
     run = WorkflowExecution.objects.select_for_update(no_key=True).filter(pk=parent_id).first()
     waiting = StepExecution.objects.filter(
         execution_id=parent_id, type="sub_workflow", status=Status.WAITING, state__execution_id=child_id

@@ -9,6 +9,7 @@ from automation_lab.core import expressions
 from automation_lab.core.exceptions import Conflict
 from automation_lab.core.execution.failures import RunError
 from tasks import services as tasks
+from tasks.command_access import is_command
 from tasks.models import ScheduledTask, TaskExecution
 from workflows.models import StepExecution
 from workflows.steps.base import StepContext, Wait, WaitingType
@@ -35,6 +36,9 @@ class TaskStep(WaitingType):
         task = ScheduledTask.objects.filter(name=config["task"]).first()
         if task is None or task.archived_at is not None:
             raise RunError(f"There is no task named {config['task']!r}.", code="configuration.task")
+        if is_command(task.task_type, task.config):
+            # Whoever may edit workflows need not have the permission to run commands.
+            raise RunError("A task that runs a command is not started by workflows.", code="authorization.command")
 
         def start(step: StepExecution) -> None:
             _start(step, task, config["args"], context.generation)
