@@ -231,6 +231,8 @@ class ScheduledTaskAdmin(ServiceAdmin):
         note = (
             f"{found.slots} slots: {found.revived} were missed or skipped, {found.created} have no run, "
             f"{found.kept} have run or are going to."
+            if found.slots
+            else "The schedule has no slot in this period."
         )
         runs = found.revived + found.created
         if runs:

@@ -181,18 +181,16 @@ class TaskExecutionAdmin(ReadOnlyAdmin):
 
 def attempt_cells(attempt: TaskAttempt) -> list[Any]:
     error = " ".join(part for part in (attempt.error_class, attempt.error_message) if part)
-    upcoming = (
-        [show.when(attempt.next_attempt_at), show.shortened(attempt.next_reason)] if attempt.next_attempt_at else []
-    )
+    upcoming = attempt.next_attempt_at
     return [
         attempt.number,
         show.state(attempt.status),
-        show.shortened(error),
+        show.shortened(error, 160),
         show.folded("Answer", show.json_view(attempt.answer)) if attempt.answer is not None else show.EMPTY,
         show.duration(attempt.duration_ms),
-        show.when(attempt.started_at),
+        show.clock(attempt.started_at),
         attempt.worker,
-        show.joined(upcoming),
+        show.two_lines(show.clock(upcoming), attempt.next_reason) if upcoming else show.EMPTY,
     ]
 
 

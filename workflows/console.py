@@ -120,7 +120,7 @@ def approvals_panel(run: WorkflowExecution, *, may_decide: bool, now: datetime) 
     waiting = run.steps.filter(status=Status.WAITING, type="approval", signal__isnull=True).order_by("position", "id")
     return Panel(
         "Waits for approval",
-        ["Step", "Question", "Approved", "Until", ""],
+        ["Step", "Question", "Approved", "Until"],
         [_approval_cells(step, may_decide=may_decide, now=now) for step in waiting],
     )
 
@@ -129,9 +129,8 @@ def _approval_cells(step: StepExecution, *, may_decide: bool, now: datetime) -> 
     state = step.state or {}
     url = reverse("admin:workflows_stepexecution_approve", args=[step.pk])
     return [
-        step.path,
+        show.two_lines(show.link(url, "Approve or reject"), step.path) if may_decide else step.path,
         show.preformatted(str(state.get("message") or "")) or show.EMPTY,
         f"{len(state.get('decisions') or [])} of {state.get('required', 1)}",
         show.when_both(step.next_attempt_at, now=now),
-        show.link(url, "Approve or reject") if may_decide else "",
     ]

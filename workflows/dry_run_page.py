@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
 from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
 from automation_lab.core import display as show
@@ -16,9 +17,11 @@ from automation_lab.core.exceptions import AutomationLabError
 from inbox.models import Webhook
 from workflows import rehearsal
 from workflows.models import Workflow
+from workflows.step_tree import depth_of, parent_of
 
 TEMPLATE = "workflows/dry_run.html"
 OFFERED_WEBHOOKS = 10
+OPEN_STEPS = 20
 MAX_ID = 2**63 - 1
 
 
@@ -90,11 +93,13 @@ def _offered(workflow: Workflow) -> list[Webhook]:
 
 
 def _panels(result: dict[str, Any]) -> list[Panel]:
+    steps = result["step_results"]
+    lines = [_line(step) for step in steps]
+    context = {"lines": lines, "are_open": len(lines) <= OPEN_STEPS}
     return [
         Panel(
             "Steps",
-            ["Step", "Type", "Status", "Rendered config", "Output", "Error"],
-            [_step_cells(step) for step in result["step_results"]],
+            body=render_to_string("workflows/rehearsed.html", context) if lines else "",
             empty="No step would run.",
         ),
         Panel("Variables at the end", body=show.json_view(result["variables"])),
@@ -106,13 +111,14 @@ def _panels(result: dict[str, Any]) -> list[Panel]:
     ]
 
 
-def _step_cells(step: dict[str, Any]) -> list[Any]:
-    error = step["error"] or {}
-    return [
-        show.mono(step["path"]),
-        show.tag(step["type"]),
-        show.two_lines(show.state(step["status"]), step["note"]),
-        show.text_block(show.pretty_json(step["input"])) if step["input"] is not None else show.EMPTY,
-        show.text_block(show.pretty_json(step["output"])) if step["output"] is not None else show.EMPTY,
-        error.get("message") or show.EMPTY,
-    ]
+def _line(step: dict[str, Any]) -> dict[str, Any]:
+    parts = [("Rendered config", step["input"]), ("Output", step["output"])]
+    return {
+        **step,
+        "depth": depth_of(step["path"]),
+        "branch": parent_of(step["path"])[1],
+        "type": show.tag(step["type"]),
+        "status": show.state(step["status"]),
+        "error": (step["error"] or {}).get("message", ""),
+        "parts": [(title, show.json_view(value)) for title, value in parts if value is not None],
+    }

@@ -39,6 +39,11 @@ def parent_of(path: str) -> tuple[str, str]:
     return (found["parent"], found["branch"]) if found else ("", "")
 
 
+def depth_of(path: str) -> int:
+    """How many containers are around a step."""
+    return path.count("]/")
+
+
 def _walk(
     steps: list[StepExecution], branch: str, depth: int, below: dict[str, dict[str, list[StepExecution]]]
 ) -> Iterator[Place]:

@@ -209,6 +209,13 @@ def test_a_backfill_is_counted_before_it_runs(console, hourly):
     assert TaskExecution.objects.count() == 1
 
 
+def test_a_period_without_slots_says_so_and_runs_nothing(console, hourly):
+    html = text_of(backfill(console, hourly, from_at="2026-01-10T00:10", to_at="2026-01-10T00:20"))
+
+    assert "no slot in this period" in html
+    assert 'name="counted" value="' not in html
+
+
 def test_a_counted_backfill_runs_in_the_zone_of_the_task(console, hourly):
     counted = re.search(r'name="counted" value="([^"]+)"', text_of(backfill(console, hourly, **PERIOD)))[1]
 

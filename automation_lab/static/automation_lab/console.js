@@ -24,3 +24,24 @@ async function copy(text) {
     return done;
   }
 }
+
+// A dialog takes the focus when it opens or shows its next step, and gives it back when it is closed.
+let opener = null;
+
+document.addEventListener("htmx:afterSettle", (event) => {
+  if (!event.target.closest?.("#modal-content")) return;
+  opener ??= document.activeElement;
+  setTimeout(() => firstOf(document.querySelector("#dialog"))?.focus(), 60); // Alpine shows it in the meantime
+});
+
+new MutationObserver(() => opener && setTimeout(giveBack, 200)).observe(document, { subtree: true, attributeFilter: ["style"] });
+
+function giveBack() {
+  if (!opener || document.querySelector("#dialog")?.checkVisibility()) return;
+  opener.focus();
+  opener = null;
+}
+
+function firstOf(dialog) {
+  return dialog?.querySelector("[aria-invalid], input:not([type=hidden]), select, textarea") ?? dialog?.querySelector("[type=submit]");
+}
