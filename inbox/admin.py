@@ -73,11 +73,9 @@ class WebhookAdmin(replaying.ReplayPages, ServiceAdmin):
         "source",
         "show_event",
         "show_first_line",
-        "show_size",
         "show_verification",
         "show_runs",
         "show_sent",
-        "show_repetition",
     ]
     rejected_display = [
         "show_id",
@@ -106,7 +104,7 @@ class WebhookAdmin(replaying.ReplayPages, ServiceAdmin):
     list_after_template = "inbox/list_after.html"
     list_defer = ["raw_body", "body", "headers", "query_params", "query_string", "notes", "error_message"]
     search_exact = ["id", "delivery_id", "correlation_id", "source"]
-    search_help_text = "Id, delivery id, correlation id, or text in the body"
+    search_help_text = "An id, or text in the body"
     date_hierarchy = "received_at"
     empty_template = "automation_lab/empty_webhooks.html"
     sortable_by = ["show_received_at"]
@@ -185,7 +183,10 @@ class WebhookAdmin(replaying.ReplayPages, ServiceAdmin):
 
     @display(description="Body")
     def show_first_line(self, webhook: Any) -> SafeString:
-        return format_html('<span class="lab-first-line">{}</span>', show.mono(webhook.first_line[:120]))
+        start = show.mono(webhook.first_line[:120])
+        return format_html(
+            '<span class="lab-first-line">{} {}</span>', start, show.muted(show.size(webhook.size_bytes))
+        )
 
     @display(description="Runs")
     def show_runs(self, webhook: Any) -> SafeString:

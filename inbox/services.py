@@ -198,4 +198,5 @@ def _sealed(source: Source, secret: SecretInput) -> dict[str, Any]:
         "use": use,
         "ciphertext": encrypt(value, bind=secret_binding(source.name)),
         "last4": value[-4:] if len(value) >= SHOWN_FROM_CHARACTERS else "",
+        "set_at": timezone.now().isoformat(),
     }

@@ -1,104 +1,110 @@
-"""The senders in the console: who may send, how it is checked, and a command to try it."""
+"""The senders in the console: who may send, how it is checked, what came of it, and a command to try it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
 from django import forms
 from django.contrib import admin
 from django.db.models import OuterRef, QuerySet, Subquery
-from django.http import HttpRequest
+from django.forms import ModelForm
+from django.http import Http404, HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import BooleanRadioFilter
-from unfold.decorators import display
-from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget
+from unfold.decorators import action, display
+from unfold.enums import ActionVariant
+from unfold.forms import BaseDialogForm
+from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
 from automation_lab.core import display as show
-from automation_lab.core.admin import Panel, ServiceAdmin, origin_of, panel_of, section, when_column
-from automation_lab.core.console_forms import ServiceForm, WriteOnlyField, choices_of, required_on_add
-from automation_lab.core.exceptions import Invalid
+from automation_lab.core.admin import Panel, ServiceAdmin, confirmation, section, when_column
+from automation_lab.core.console_forms import WriteOnlyField, add_errors, dialog_again
+from automation_lab.core.exceptions import AutomationLabError
 from inbox import services
+from inbox.console import source_page
+from inbox.console.quick_test import quick_test
+from inbox.console.source_form import MAX_OVERLAP_HOURS, SourceForm
 from inbox.models import Source, Webhook
-from inbox.presets import PRESETS
-from inbox.secrets import SIGNATURE, signing_secrets
-from inbox.verification.configuration import secret_fault
+from inbox.secrets import SIGNATURE
 
-PANEL_ROWS = 8
-MAX_OVERLAP_HOURS = 720
+DEFAULT_OVERLAP_HOURS = 24
 
 
-def receiving_url(source: Source) -> str:
-    return f"{origin_of(source)}/v1/webhooks/inbox/{source.name}"
-
-
-class SourceForm(ServiceForm):
-    scheme = forms.ChoiceField(choices=choices_of(list(PRESETS)), widget=UnfoldAdminSelectWidget)
-    new_secret = WriteOnlyField(label="Secret", required=False, help_text="What the sender signs with.")
-    overlap_hours = forms.IntegerField(
-        label="Old secret valid for",
-        required=False,
+class RotateForm(BaseDialogForm):
+    new_secret = WriteOnlyField(label="New secret", help_text="What the sender signs with from now on.")
+    keep_hours = forms.IntegerField(
+        label="Keep the old one for",
+        initial=DEFAULT_OVERLAP_HOURS,
         min_value=0,
         max_value=MAX_OVERLAP_HOURS,
         widget=UnfoldAdminIntegerFieldWidget,
-        help_text="Hours beside a new secret, for a sender that changes over later. Empty: it ends at once.",
+        help_text="Hours. 0: it ends at once.",
     )
 
-    class Meta:
-        model = Source
-        exclude: list[str] = ["secrets"]
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if "new_secret" in self.fields and not self.instance._state.adding:
-            required_on_add(self, "new_secret", describe_secrets)
-            self.fields["new_secret"].label = "New secret"
+class QuickTestForm(BaseDialogForm):
+    """Asks for nothing; shows the command once there is one."""
 
-    def check(self) -> None:
-        scheme, options = self.instance.scheme, self.instance.scheme_settings
-        if value := self.cleaned_data.get("new_secret"):
-            if fault := secret_fault(scheme, options, value):
-                raise Invalid(fault, field="new_secret")
-        elif any(secret_fault(scheme, options, secret.value) for secret in signing_secrets(self.instance)):
-            raise Invalid("This scheme needs another kind of secret than the one stored: set it, too.", field="scheme")
+    command = ""
+    form_after_template = "inbox/quick_test_command.html"
+
+    def get_after_template_context(self, request: HttpRequest, object_id: Any = None) -> dict[str, Any]:
+        return {"command": self.command}
 
 
-def describe_secrets(source: Source) -> str:
-    """How many, and how each ends: never more."""
-    if not source.secrets:
-        return "No secret is set."
-    shown = []
-    for secret in source.secrets:
-        ending = f"ends …{secret['last4']}" if secret.get("last4") else "hidden"
-        shown.append(f"{ending} (until {secret['expires_at'][:16]})" if secret.get("expires_at") else ending)
-    return f"Set: {', '.join(shown)}. A new one replaces it."
+ROTATE = confirmation(
+    "Set a new secret", "Both are accepted while the sender changes over.", "Set the new secret", RotateForm
+)
+QUICK_TEST = confirmation(
+    "Signed test",
+    "A command for a shell that sends a correctly signed request to this source. It holds a signature, not the secret.",
+    "Make the command",
+    QuickTestForm,
+)
 
 
 @admin.register(Source)
 class SourceAdmin(ServiceAdmin):
     form = SourceForm
-    list_display = ["name", "enabled", "show_scheme", "show_secrets", "rate_limit", "show_last_received", "description"]
+    list_display = [
+        "name",
+        "show_state",
+        "show_scheme",
+        "show_secrets",
+        "show_rate_limit",
+        "show_last_received",
+        "description",
+    ]
     list_filter = [("enabled", BooleanRadioFilter)]
     search_fields = ["name", "description"]
     date_hierarchy = "created_at"
+    empty_template = "inbox/empty_sources.html"
+    panels_after = 0
+    actions_detail = ["quick_test", "rotate_secret", "confirm_open", "withdraw_open"]
     fieldsets = [
-        section(None, "name description enabled show_address"),
-        section("Who may send", "scheme new_secret overlap_hours scheme_settings open_confirmed"),
-        section("Limits", "rate_limit|max_body_bytes allowed_methods dedupe|retention"),
-        section("Answer", "response"),
-        section("Try it", "show_try"),
-        section("History", "show_created_at show_updated_at", collapsed=True),
-    ]
-
-    new_fieldsets = [
         section(None, "name description enabled"),
-        section("Who may send", "scheme new_secret scheme_settings open_confirmed"),
-        *fieldsets[2:4],
+        section(
+            "Who may send",
+            "scheme new_secret|overlap_hours set_header|set_prefix set_content set_algorithm|set_encoding "
+            "set_key_encoding|set_separator set_timestamp_header|set_timestamp_unit set_tolerance_seconds set_url "
+            "set_accept set_topics allowed_addresses|allowed_methods",
+        ),
+        section("How much", "rate_count|rate_period max_body_bytes"),
+        section("Repetitions", "dedupe_by dedupe_path|dedupe_window event_type_from|delivery_id_from"),
+        section("How long it is kept", "keep_days|keep_payload_days keep_count|keep_bytes"),
+        section("Answer", "response", collapsed=True),
+        section("History", "show_created_at show_updated_at", collapsed=True),
     ]
 
     show_created_at = when_column("created_at")
     show_updated_at = when_column("updated_at")
+
+    class Media:
+        css = {"all": ["inbox/inbox.css"]}
+        js = [forms.Script("inbox/source_form.js", type="module")]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Source]:
         latest = Webhook.objects.filter(source=OuterRef("name")).order_by("-id").values("received_at")[:1]
@@ -109,11 +115,24 @@ class SourceAdmin(ServiceAdmin):
         return [*super().get_readonly_fields(request, obj), *(["name"] if obj else [])]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        return self.fieldsets if obj else self.new_fieldsets
+        if obj:
+            return self.fieldsets
+        names = ("overlap_hours", "show_created_at", "show_updated_at")
+        return [
+            (title, {**options, "fields": [_without(line, names) for line in options["fields"]]})
+            for title, options in self.fieldsets
+            if title != "History"
+        ]
+
+    # --- the list ---
+
+    @display(description="Check")
+    def show_state(self, source: Source) -> SafeString:
+        return source_page.state_label(source)
 
     @display(description="Scheme", ordering="scheme")
     def show_scheme(self, source: Source) -> SafeString:
-        return show.label("open", "warn") if source.is_open else show.tag(source.scheme)
+        return show.tag(source.scheme)
 
     @display(description="Secrets")
     def show_secrets(self, source: Source) -> Any:
@@ -121,18 +140,21 @@ class SourceAdmin(ServiceAdmin):
             return show.EMPTY
         return ", ".join(f"…{secret['last4']}" if secret.get("last4") else "set" for secret in source.secrets)
 
+    @display(description="Limit", ordering="rate_limit")
+    def show_rate_limit(self, source: Source) -> str:
+        return {"": "default", "0": "none"}.get(source.rate_limit, source.rate_limit)
+
     @display(description="Last webhook", ordering="last_received_at")
     def show_last_received(self, source: Any) -> SafeString:
         return show.when(source.last_received_at)
 
-    @display(description="Address")
-    def show_address(self, source: Source) -> SafeString:
-        return show.text_block(receiving_url(source)) if source.pk else show.EMPTY
+    # --- its page ---
 
-    @display(description="From a shell")
-    def show_try(self, source: Source) -> SafeString:
-        headers = [["Content-Type", "application/json"]]
-        return show.text_block(show.curl("POST", receiving_url(source), headers, '{"hello": "world"}'))
+    def get_panels(self, request: HttpRequest, instance: Source) -> list[Panel]:
+        return source_page.panels(instance)
+
+    def submitted(self, form: ModelForm, names: Iterable[str]) -> dict[str, Any]:
+        return form.changes(names)  # type: ignore[attr-defined]  # of SourceForm
 
     def create(self, request: HttpRequest, fields: dict[str, Any]) -> Source:
         value, _ = fields.pop("new_secret", ""), fields.pop("overlap_hours", None)
@@ -148,24 +170,92 @@ class SourceAdmin(ServiceAdmin):
     def destroy(self, instance: Source) -> None:
         services.delete_source(source=instance)
 
-    def get_panels(self, request: HttpRequest, instance: Source) -> list[Panel]:
-        return [
-            panel_of(
-                "Latest webhooks",
-                ["Webhook", "Status", "Event type", "Size", "From", "Received"],
-                Webhook.objects.filter(source=instance.name).without_bodies().order_by("-id"),
-                lambda webhook: [
-                    show.object_link("inbox.webhook", webhook.pk, f"#{webhook.pk}"),
-                    show.state(webhook.status),
-                    webhook.event_type or show.EMPTY,
-                    show.size(webhook.size_bytes),
-                    webhook.remote_addr or show.EMPTY,
-                    show.when(webhook.received_at),
-                ],
-                limit=PANEL_ROWS,
-                url=show.list_url("inbox.webhook", source=instance.name),
-            )
-        ]
+    # --- acting ---
+
+    def offers(self, instance: Source, name: str) -> bool:
+        return {
+            "rotate": not instance.is_open,
+            "confirm-open": instance.is_open and not instance.open_confirmed,
+            "withdraw-open": instance.is_open and instance.open_confirmed,
+        }.get(name, True)
+
+    @action(
+        description="Signed test",
+        url_path="quick-test",
+        icon="send",
+        variant=ActionVariant.PRIMARY,
+        permissions=["change"],
+        dialog=QUICK_TEST,
+    )
+    def quick_test(self, request: HttpRequest, form: QuickTestForm, object_id: str) -> HttpResponse:
+        """The command is made only when it is asked for, and kept nowhere."""
+        source = self._needed(request, object_id)
+        try:
+            made = quick_test(source, source_page.receiving_url(source))
+        except AutomationLabError as error:
+            return dialog_again(request, QUICK_TEST, form, note=error.message)
+        form.command = made.command
+        return dialog_again(request, QUICK_TEST, form, note=made.note, submit="Make another")
+
+    @action(description="New secret", url_path="rotate", icon="key", permissions=["change"], dialog=ROTATE)
+    def rotate_secret(self, request: HttpRequest, form: RotateForm, object_id: str) -> HttpResponse:
+        source = self._needed(request, object_id)
+        value, hours = form.cleaned_data["new_secret"], form.cleaned_data["keep_hours"]
+        kept = _kept_secrets(source, hours)
+        try:
+            services.update_source(source=source, secrets=[{"value": value}, *kept])
+        except AutomationLabError as error:
+            add_errors(form, _at_new_secret(error))
+            return dialog_again(request, ROTATE, form)
+        message = f"New secret set; the old one ends in {hours} h." if hours and kept else "New secret set."
+        self.log_change(request, source, message)
+        self.message_user(request, message)
+        return self.go_to(request, self.page_of(source))
+
+    @action(
+        description="Confirm open",
+        url_path="confirm-open",
+        icon="lock_open",
+        permissions=["change"],
+        dialog=confirmation(
+            "Anybody may send", "No scheme tells who it was. Confirm that this is meant to be so.", "Confirm"
+        ),
+    )
+    def confirm_open(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
+        return self.act(request, object_id, lambda source: _confirm(source, True))
+
+    @action(
+        description="Withdraw confirmation",
+        url_path="withdraw-open",
+        icon="lock",
+        permissions=["change"],
+        dialog=confirmation("Withdraw the confirmation", "The source is marked as open again.", "Withdraw"),
+    )
+    def withdraw_open(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
+        return self.act(request, object_id, lambda source: _confirm(source, False))
+
+    def _needed(self, request: HttpRequest, object_id: str) -> Source:
+        source = self.get_object(request, object_id)
+        if source is None:
+            raise Http404(f"There is no source {object_id}.")
+        return source
+
+
+def _confirm(source: Source, confirmed: bool) -> str:
+    services.update_source(source=source, open_confirmed=confirmed)
+    return "Confirmed: anybody may send." if confirmed else "Confirmation withdrawn."
+
+
+def _at_new_secret(error: AutomationLabError) -> AutomationLabError:
+    """Faults of the secrets stand at the one field of the dialog."""
+    return type(error)(error.message, field="new_secret", code=error.code)
+
+
+def _without(line: Any, names: tuple[str, ...]) -> Any:
+    if isinstance(line, str):
+        return line
+    kept = tuple(name for name in line if name not in names)
+    return kept if len(kept) > 1 else kept[0]
 
 
 def _kept_secrets(source: Source, hours: int) -> list[services.SecretInput]:

@@ -45,10 +45,11 @@ def why_rejected(webhook: Webhook) -> SafeString:
 
 
 def event(webhook: Webhook) -> SafeString:
-    """The event type, with the method where that is not the usual one."""
+    """The event type, with what is unusual: another method, a handshake, repetitions."""
     method = [] if webhook.method == "POST" else [show.tag(webhook.method)]
     handshake = [show.tag("handshake")] if "handshake" in webhook.flags else []
-    return show.joined([*method, *handshake, show.shortened(webhook.event_type, 40)])
+    repeats = [repetition(webhook)] if webhook.is_duplicate or webhook.duplicate_count else []
+    return show.joined([*method, *handshake, show.shortened(webhook.event_type, 40), *repeats])
 
 
 def repetition(webhook: Webhook) -> Any:
@@ -56,7 +57,7 @@ def repetition(webhook: Webhook) -> Any:
         first = webhook.duplicate_of_id
         text = show.object_link("inbox.webhook", first, f"repeats #{first}") if first else "repeats a deleted one"
         return show.joined([text, show.label("other body", "warn")]) if "conflict" in webhook.flags else text
-    return f"{webhook.duplicate_count:,} more" if webhook.duplicate_count else NONE
+    return show.muted(f"repeated {webhook.duplicate_count:,} times") if webhook.duplicate_count else NONE
 
 
 def flags(webhook: Webhook) -> SafeString:

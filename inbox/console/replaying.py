@@ -36,7 +36,7 @@ from inbox.replay_models import FASTEST_RATE, SLOWEST_RATE
 
 TEMPLATE = "inbox/replay.html"
 TARGETS = [
-    ("workflows", "The workflows that it matches now"),
+    ("workflows", "Matching workflows, as they are now"),
     ("workflow", "One workflow"),
     ("url", "An address"),
 ]

@@ -72,25 +72,54 @@ NAMES = {
     "calcom": "Cal.com",
 }
 KEYS = {
-    "utf-8": "the secret, as text",
-    "hex": "the secret, in hexadecimal digits",
-    "base64": "the secret, in base64",
-    "whsec": "the secret, whsec_ and base64",
-    "whpk": "the public key, whpk_ and base64",
-    "ed25519-hex": "the provider's Ed25519 public key, in hexadecimal digits",
-    "ecdsa": "the provider's ECDSA public key, in base64 or PEM",
+    "utf-8": "any text",
+    "hex": "hexadecimal digits",
+    "base64": "base64",
+    "whsec": "whsec_ and base64",
+    "whpk": "a public key for v1a, whpk_ and base64",
+    "ed25519-hex": "hexadecimal digits",
+    "ecdsa": "base64 or PEM",
 }
+ALGORITHMS = {"ed25519": "Ed25519 signature", "ecdsa": "ECDSA signature", "plain-sha256": "SHA256"}
 TODO = {
     "none": "Nothing. Anybody who knows the address may send.",
-    "token": "Let the sender put the secret into the header.",
-    "basic": "Give the sender the user and the password; the secret is user:password.",
-    "paypal": "Take the webhook's id from the PayPal developer page as the secret here.",
-    "sns": "Subscribe the address as HTTPS, then confirm the subscription on its webhook's page here.",
-    "mailgun": "Take the HTTP webhook signing key from Mailgun's settings as the secret here.",
-    "meta": "The secret is the app secret; add the verify token as a second secret of the use verify_token (API).",
-    "discord": "Take the public key of the application as the secret here.",
-    "sendgrid": "Switch the signed event webhook on and take its verification key as the secret here.",
+    "token": "Give the sender the address above; it puts the secret into the header.",
+    "basic": "Give the sender the address above, the user and the password; the secret is user:password.",
+    "sns": "Subscribe the address above as HTTPS, then confirm the subscription on the page of its webhook.",
+    "meta": "Give Meta the address above and a verify token, which is a second secret here (over the API, with the use "
+    "verify_token). The secret is the app secret.",
 }
+GIVEN = {
+    "stripe": "the signing secret of the endpoint",
+    "slack": "the signing secret of the app",
+    "shopify": "the client secret of the app",
+    "twilio": "the auth token of the account",
+    "linear": "the signing secret of the webhook",
+    "paypal": "the id of the webhook",
+    "sendgrid": "the verification key of the signed event webhook",
+    "square": "the signature key of the subscription",
+    "hubspot": "the client secret of the app",
+    "discord": "the public key of the application",
+    "zoom": "the secret token of the app",
+    "mailgun": "the HTTP webhook signing key",
+    "adyen": "the HMAC key of the webhook",
+    "line": "the channel secret",
+    "paddle": "the secret key of the destination",
+    "x": "the consumer secret of the app",
+    "xero": "the webhook key of the app",
+    "dropbox": "the app secret",
+    "mandrill": "the key of the webhook",
+    "customerio": "the signing key of the webhook",
+    "onfleet": "the webhook secret of the organisation",
+}
+"""What the provider gives out to be set as the secret here."""
+
+
+def sender_sentence(scheme: str) -> str:
+    """What has to be done at the sender."""
+    if scheme in GIVEN:
+        return f"Give {scheme_name(scheme)} the address above, and set here as the secret {GIVEN[scheme]}."
+    return TODO.get(scheme, "Give the sender the address above and the same secret as here.")
 
 
 def scheme_name(scheme: str) -> str:
@@ -98,14 +127,15 @@ def scheme_name(scheme: str) -> str:
 
 
 def scheme_lines(scheme: str, options: dict[str, Any]) -> list[str]:
-    """How a request of this scheme is checked, and what the sender has to be told."""
+    """What the sender has to be told, and how a request of this scheme is checked."""
     checks = checks_of(scheme, options)
-    sentences = [TODO.get(scheme, "Give the sender the address above and the secret of this source.")]
-    for number, check in enumerate(checks):
-        lead = "" if number == 0 else "Or: "
-        sentences.append(lead + _check_sentence(check))
+    sentences = [sender_sentence(scheme)]
+    keys = dict.fromkeys(KEYS[check.key] for check in checks if check.key in KEYS and isinstance(check, Scheme))
+    if keys and [*keys] != ["any text"]:
+        sentences.append(f"The secret is written as {', or '.join(keys)}.")
+    sentences += [("" if number == 0 else "Or ") + _check_sentence(check) for number, check in enumerate(checks)]
     if any(check.judges_time for check in checks):
-        tolerance = options.get("tolerance_seconds") or max(getattr(c, "tolerance_seconds", 300) for c in checks)
+        tolerance = options.get("tolerance_seconds") or max(getattr(check, "tolerance_seconds", 0) for check in checks)
         sentences.append(f"The signed time may be off by {span(tolerance)}, in both directions.")
     if any(check.signs_url for check in checks):
         sentences.append("The address is signed, too: give the sender exactly the one above.")
@@ -113,26 +143,22 @@ def scheme_lines(scheme: str, options: dict[str, Any]) -> list[str]:
 
 
 def _check_sentence(check: Check) -> str:
-    key = KEYS.get(check.key, "the secret")
     if not isinstance(check, Scheme):
-        return f"Checked by the provider's own rules ({check.name})."
-    header, prefix = check.header, f" after “{check.prefix.strip()}”" if check.prefix else ""
+        return "Checked by the provider's own rules."
     if check.algorithm == "equal":
-        written = " in base64" if check.encoding == "base64" else ""
-        return f"{header} carries the secret itself{written}{prefix}."
-    algorithm = _algorithm(check.algorithm)
-    where = f"{header}, as {check.field}=…" if check.field else f"{header}{prefix}"
-    return f"{where} carries {algorithm} of {_content(check.content)} in {check.encoding}; the key is {key}."
+        return f"{check.header}: {check.prefix}the secret itself{' in base64' if check.encoding == 'base64' else ''}."
+    before = f"{check.field}=" if check.field else check.prefix
+    algorithm = ALGORITHMS.get(check.algorithm, f"HMAC-{check.algorithm.upper()}")
+    return f"{check.header}: {before}{algorithm} of {_content(check)} in {check.encoding}."
 
 
-def _algorithm(name: str) -> str:
-    if name in ("ed25519", "ecdsa"):
-        return {"ed25519": "an Ed25519 signature", "ecdsa": "an ECDSA signature"}[name]
-    return name.removeprefix("plain-").upper() if name.startswith("plain-") else f"HMAC-{name.upper()}"
-
-
-def _content(content: str) -> str:
-    return "the body" if content == "{body}" else content
+def _content(check: Scheme) -> str:
+    """`webhook-id.timestamp.body`, `url + body`, or "the body"."""
+    if check.content == "{body}":
+        return "the body"
+    texts = [part.removeprefix("header:") for part in check.parts]
+    between = [text or " + " for text in texts[2:-1:2]]
+    return texts[0] + "".join(name + text for name, text in zip(texts[1::2], [*between, texts[-1]], strict=True))
 
 
 # --- rules ------------------------------------------------------------------------------------------------------------

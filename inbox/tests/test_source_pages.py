@@ -1,0 +1,443 @@
+"""The page of a source in the console: its form, what it says, and what it lets whom do."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from datetime import datetime, timedelta
+from itertools import pairwise
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Group, User
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import escape
+
+from automation_lab.core import crypto
+from inbox.console import source_page, words
+from inbox.console.quick_test import quick_test
+from inbox.incoming import IncomingRequest
+from inbox.models import RateWindow, Source
+from inbox.presets import PRESETS
+from inbox.services import create_source
+from inbox.tests.factories import SourceFactory, WebhookFactory
+from inbox.tests.signed_requests import ADYEN_KEY, SECRET, WHSEC
+from inbox.verification import judge
+
+BACKEND = "django.contrib.auth.backends.ModelBackend"
+CONFIRMED = {"_form_submitted": "True"}
+ADDRESS = "https://lab.example.com/v1/webhooks/inbox/shop"
+MAX_QUERIES = 12
+SECRETS = {
+    "standard_webhooks": WHSEC,
+    "adyen": ADYEN_KEY,
+    "onfleet": "0123456789abcdef" * 4,
+    "basic": "user:canary-pw-1",
+}
+SHOW_THEIR_SECRET = ["token", "basic", "gitlab"]
+SIGNED_ELSEWHERE = ["paypal", "sns", "sendgrid", "discord"]
+SIGNED_HERE = [scheme for scheme in PRESETS if scheme not in ("none", *SHOW_THEIR_SECRET, *SIGNED_ELSEWHERE)]
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def console(client):
+    client.force_login(User.objects.create_superuser("root", password="x"), backend=BACKEND)
+    return client
+
+
+@pytest.fixture
+def viewer(client):
+    user = User.objects.create(username="viewer", is_staff=True)
+    user.groups.add(Group.objects.get(name="viewer"))
+    client.force_login(user, backend=BACKEND)
+    return client
+
+
+def page(name, *args):
+    return reverse(f"admin:inbox_source_{name}", args=args)
+
+
+def shown(client, source, **headers):
+    return client.get(page("change", source.pk), headers=headers).content.decode()
+
+
+def form_data(**changes):
+    return {
+        "name": "shop",
+        "enabled": "on",
+        "scheme": "github",
+        "allowed_methods": "POST",
+        "dedupe_by": "delivery_id",
+        "response": "{}",
+        **changes,
+    }
+
+
+def errors(response):
+    return response.context["adminform"].form.errors
+
+
+# --- the form ---------------------------------------------------------------------------------------------------------
+
+
+def test_settings_and_rules_are_put_together_from_fields(console):
+    data = form_data(
+        scheme="hmac",
+        set_header="X-Sign",
+        set_algorithm="sha512",
+        set_tolerance_seconds="60",
+        set_timestamp_header="X-Time",
+        rate_count="600",
+        rate_period="hour",
+        dedupe_by="json_path",
+        dedupe_path="body.order.id",
+        keep_days="30",
+        keep_count="1000",
+        allowed_addresses="192.0.2.0/24",
+    )
+
+    console.post(page("add"), data)
+
+    source = Source.objects.get()
+    assert source.scheme_settings == {
+        "header": "X-Sign",
+        "algorithm": "sha512",
+        "tolerance_seconds": 60,
+        "timestamp_header": "X-Time",
+    }
+    assert (source.rate_limit, source.retention) == ("600/hour", {"days": 30, "count": 1000})
+    assert source.dedupe == {"by": "json_path", "path": "body.order.id"}
+    assert source.allowed_addresses == ["192.0.2.0/24"]
+
+
+def test_what_is_stored_is_taken_apart_and_an_unchanged_form_changes_nothing(console):
+    source = create_source(
+        name="shop",
+        scheme="hmac",
+        scheme_settings={"header": "X-Sign", "tolerance_seconds": 60, "timestamp_header": "X-Time"},
+        rate_limit="600/hour",
+        dedupe={"by": "body_hash", "window_seconds": 300},
+        retention={"payload_days": 3},
+        secrets=[{"value": SECRET}],
+    )
+    before = Source.objects.values().get()
+    form = console.get(page("change", source.pk)).context["adminform"].form
+    data = {name: form[name].value() for name in form.fields if form[name].value() not in (None, False)}
+
+    console.post(page("change", source.pk), {**data, "allowed_methods": ",".join(source.allowed_methods)})
+
+    after = Source.objects.values().get()
+    assert (data["set_header"], data["rate_count"], data["dedupe_window"]) == ("X-Sign", "600", 300)
+    assert {**after, "updated_at": None} == {**before, "updated_at": None}
+
+
+def test_one_changed_part_keeps_the_others(console):
+    source = create_source(
+        name="shop", rate_limit="600/hour", dedupe={"by": "body_hash", "window_seconds": 300}, retention={"days": 3}
+    )
+    data = form_data(scheme="none", rate_count="700", rate_period="hour", dedupe_by="body_hash", dedupe_window="300")
+
+    console.post(page("change", source.pk), {**data, "keep_days": "3"})
+
+    source.refresh_from_db()
+    assert (source.rate_limit, source.retention) == ("700/hour", {"days": 3})
+    assert source.dedupe == {"by": "body_hash", "window_seconds": 300}
+
+
+def test_settings_of_another_scheme_are_left_out(console):
+    console.post(page("add"), form_data(scheme="github", set_header="X-Sign", set_tolerance_seconds="60"))
+
+    assert Source.objects.get().scheme_settings == {}
+
+
+def test_no_limit_is_a_choice(console):
+    console.post(page("add"), form_data(rate_period="none"))
+
+    assert Source.objects.get().rate_limit == "0"
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"dedupe_by": "json_path", "dedupe_path": "order id"}, "dedupe_path"),
+        ({"dedupe_by": "body_hash", "dedupe_window": ""}, "dedupe_window"),
+        ({"dedupe_by": "body_hash", "dedupe_window": "9999999"}, "dedupe_window"),
+        ({"rate_count": "-1"}, "rate_count"),
+        ({"keep_days": "0"}, "keep_days"),
+        ({"keep_days": "99999"}, "keep_days"),
+        ({"scheme": "hmac", "set_header": "not a header"}, "scheme"),
+        ({"scheme": "hmac", "set_content": "{oops}"}, "scheme"),
+        ({"scheme": "mailgun", "dedupe_by": "none"}, "dedupe_by"),
+        ({"allowed_addresses": "everywhere"}, "allowed_addresses"),
+        ({"response": '{"status": 302}'}, "response"),
+        ({"name": "Bad Name"}, "name"),
+        ({"event_type_from": "nowhere"}, "event_type_from"),
+    ],
+)
+def test_a_fault_stands_at_its_field(console, changes, field):
+    response = console.post(page("add"), form_data(**changes))
+
+    assert response.status_code == 200
+    assert field in errors(response)
+    assert not Source.objects.exists()
+
+
+# --- what the page says -----------------------------------------------------------------------------------------------
+
+
+def test_the_address_is_where_the_console_was_reached_or_the_public_one(console, settings):
+    source = SourceFactory(name="shop")
+
+    local = shown(console, source, host="lab.example.com")
+    settings.PUBLIC_URL = "https://hooks.example.com"
+    public = shown(console, source)
+
+    assert "http://lab.example.com/v1/webhooks/inbox/shop" in local
+    assert "https://hooks.example.com/v1/webhooks/inbox/shop" in public
+
+
+@pytest.mark.parametrize("scheme", list(PRESETS))
+def test_every_scheme_has_a_name_and_sentences(scheme):
+    lines = words.scheme_lines(scheme, {})
+
+    assert words.scheme_name(scheme)
+    assert all(line[0].isupper() or ":" in line for line in lines)
+    assert not any("{" in line or "None" in line for line in lines)
+
+
+def test_a_scheme_says_header_and_content():
+    assert "X-Hub-Signature-256: sha256=HMAC-SHA256 of the body in hex." in words.scheme_lines("github", {})
+    assert "X-Slack-Signature: v0=HMAC-SHA256 of v0:timestamp:body in hex." in words.scheme_lines("slack", {})
+
+
+def test_an_open_source_is_marked_until_somebody_confirms_it(console):
+    source = SourceFactory(scheme="none")
+
+    before = shown(console, source)
+    console.post(page("confirm_open", source.pk), CONFIRMED)
+    after = shown(console, source)
+
+    assert "Anybody who knows this address may send" in before
+    assert "Anybody who knows this address may send" not in after
+    assert "open, confirmed" in after
+    assert LogEntry.objects.get().get_change_message() == "Confirmed: anybody may send."
+
+
+def test_a_confirmation_can_be_withdrawn(console):
+    source = SourceFactory(scheme="none", open_confirmed=True)
+
+    console.post(page("withdraw_open", source.pk), CONFIRMED)
+
+    source.refresh_from_db()
+    assert not source.open_confirmed
+
+
+def test_secrets_are_told_by_their_ends_and_times_only(console):
+    now = timezone.now()
+    source = create_source(
+        name="shop",
+        scheme="github",
+        secrets=[
+            {"value": "canary-secret-number-new"},
+            {"value": "canary-secret-number-old", "expires_at": now + timedelta(hours=5)},
+            {"value": "canary-secret-number-sen", "expires_at": now - timedelta(days=5)},
+        ],
+    )
+    WebhookFactory(source="shop", matched_secret=source.secrets[1]["id"], verification="verified")
+
+    html = shown(console, source)
+
+    assert "canary-secret" not in html
+    assert "…-new" in html
+    assert "set today" in html
+    assert re.search("ends soon.*…-old.*valid until.*last matched", html, re.DOTALL)
+    assert re.search("expired.*…-sen", html, re.DOTALL)
+
+
+def test_limits_and_what_passed_are_shown(console):
+    source = SourceFactory(name="shop", rate_limit="1200/hour", max_body_bytes=5000)
+    RateWindow.objects.create(key="source:shop", window_at=timezone.now(), count=1234, refused_count=56)
+
+    html = shown(console, source)
+
+    assert "At most 1,200 a hour." in html
+    assert "5.0\u00a0kB" in html
+    assert "1,234 passed" in html
+    assert "56 refused" in html
+
+
+def test_the_last_days_are_counted_by_kind(console):
+    source = SourceFactory(name="shop")
+    now = timezone.now().replace(hour=12)
+    for days, values in ((0, {}), (0, {"status": "rejected"}), (1, {"is_duplicate": True}), (6, {}), (9, {})):
+        WebhookFactory(source="shop", received_at=now - timedelta(days=days), **values)
+    WebhookFactory(source="other", received_at=now)
+
+    days = source_page.last_days(source, now)
+
+    assert [day.counts for day in days] == [
+        {"accepted": 1}, {}, {}, {}, {}, {"repetition": 1}, {"accepted": 1, "rejected": 1},
+    ]  # fmt: skip
+    assert days[-1].bars == [("accepted", 1, 50.0), ("rejected", 1, 50.0)]
+
+
+def test_the_last_ones_are_dots_with_words(console):
+    source = SourceFactory(name="shop")
+    rejected = WebhookFactory(source="shop", status="rejected", event_type="<b>&\"'")
+
+    html = shown(console, source)
+
+    assert re.search(rf'class="lab-dot lab-bad" href="[^"]*/{rejected.pk}/change/"', html)
+    assert f"#{rejected.pk} {escape(rejected.event_type)}: rejected" in html
+
+
+def test_the_page_is_cheap_with_many_webhooks(console, django_assert_max_num_queries):
+    source = create_source(name="shop", scheme="github", secrets=[{"value": SECRET}])
+    WebhookFactory.create_batch(60, source="shop", duplicate_count=1)
+
+    with django_assert_max_num_queries(MAX_QUERIES):
+        console.get(page("change", source.pk))
+
+
+def test_nothing_yet_teaches_the_next_step(console):
+    assert "Send the command of “Signed test” above" in shown(console, SourceFactory())
+    Source.objects.all().delete()
+    assert "A source says who may send under a name" in console.get(page("changelist")).content.decode()
+
+
+# --- a new secret -----------------------------------------------------------------------------------------------------
+
+
+def test_a_new_secret_keeps_the_old_one_for_a_day(console):
+    source = create_source(name="shop", scheme="github", secrets=[{"value": "the-secret-before-1"}])
+
+    response = console.post(
+        page("rotate_secret", source.pk), {**CONFIRMED, "new_secret": "the-secret-after-12", "keep_hours": "24"}
+    )
+
+    new, old = Source.objects.get().secrets
+    assert response.status_code == 302
+    assert crypto.decrypt(new["ciphertext"], bind="source:shop") == "the-secret-after-12"
+    assert (new["expires_at"], old["id"]) == (None, source.secrets[0]["id"])
+    assert timedelta(hours=23) < datetime.fromisoformat(old["expires_at"]) - timezone.now() < timedelta(hours=25)
+    assert "the-secret" not in LogEntry.objects.get().change_message
+
+
+def test_a_new_secret_that_the_scheme_cannot_use_is_refused_in_the_dialog(console):
+    source = create_source(name="shop", scheme="standard_webhooks", secrets=[{"value": WHSEC}])
+
+    response = console.post(
+        page("rotate_secret", source.pk), {**CONFIRMED, "new_secret": "canary!", "keep_hours": "24"}
+    )
+
+    assert "new_secret" in response.context["form"].errors
+    assert b"canary!" not in response.content
+    assert len(Source.objects.get().secrets) == 1
+
+
+# --- the signed test --------------------------------------------------------------------------------------------------
+
+
+def request_of(command):
+    """What the shell command would send."""
+    parts = shlex.split(command.replace("\\\n", " "))
+    url = urlsplit(parts[3])
+    headers = [part.split(": ", 1) for flag, part in pairwise(parts) if flag == "-H"]
+    return IncomingRequest(
+        method=parts[2],
+        path=url.path,
+        query_string=url.query,
+        query_params=[list(pair) for pair in parse_qsl(url.query)],
+        headers=headers,
+        raw_body=parts[parts.index("--data-binary") + 1].encode(),
+        remote_addr="192.0.2.1",
+    )
+
+
+def source_of(scheme):
+    return create_source(name="shop", scheme=scheme, secrets=[{"value": SECRETS.get(scheme, SECRET)}])
+
+
+@pytest.mark.parametrize("scheme", SIGNED_HERE)
+def test_the_command_is_signed_so_that_the_source_accepts_it(scheme, settings):
+    settings.PUBLIC_URL = "https://lab.example.com"
+    source = source_of(scheme)
+
+    made = quick_test(source, ADDRESS)
+
+    assert judge.verify(source, request_of(made.command)).result == "verified"
+    assert SECRETS.get(scheme, SECRET) not in made.command
+    assert "signature belongs to exactly this body" in made.note
+
+
+@pytest.mark.parametrize("scheme", SHOW_THEIR_SECRET)
+def test_a_scheme_whose_sender_shows_the_secret_gets_a_placeholder(scheme):
+    made = quick_test(source_of(scheme), ADDRESS)
+
+    assert "YOUR-SECRET" in made.command
+    assert SECRETS.get(scheme, SECRET) not in made.command + made.note
+
+
+def test_an_open_source_gets_an_unsigned_command():
+    assert "-H 'Content-Type: application/json'" in quick_test(SourceFactory(scheme="none"), ADDRESS).command
+
+
+def test_the_command_is_made_only_when_asked_for(console):
+    source = source_of("github")
+
+    looked = console.get(page("quick_test", source.pk))
+    made = console.post(page("quick_test", source.pk), CONFIRMED)
+
+    assert b"X-Hub-Signature-256" not in looked.content
+    assert b"X-Hub-Signature-256: sha256=" in made.content
+    assert SECRET.encode() not in made.content
+    assert "no-store" in made["Cache-Control"]
+    assert "curl -X" not in shown(console, source)
+
+
+def test_why_no_command_can_be_made_is_said(console):
+    source = SourceFactory(scheme="github")
+
+    response = console.post(page("quick_test", source.pk), CONFIRMED)
+
+    assert "The source has no secret that is valid now" in response.content.decode()
+
+
+# --- who may ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_viewer_sees_the_page_and_can_do_nothing_on_it(viewer):
+    source = create_source(name="shop", scheme="none")
+
+    html = shown(viewer, source)
+
+    assert "/v1/webhooks/inbox/shop" in html
+    for name in ("quick_test", "rotate_secret", "confirm_open", "withdraw_open"):
+        assert viewer.post(page(name, source.pk), CONFIRMED).status_code == 403, name
+        assert page(name, source.pk) not in html
+    source.refresh_from_db()
+    assert not source.open_confirmed
+
+
+def test_looking_at_the_dialogs_changes_nothing(console):
+    source = source_of("github")
+    before = Source.objects.values().get()
+
+    for name in ("quick_test", "rotate_secret", "confirm_open", "withdraw_open", "change"):
+        assert console.get(page(name, source.pk)).status_code == 200
+
+    assert Source.objects.values().get() == before
+    assert not LogEntry.objects.exists()
+
+
+def test_what_a_sender_or_an_editor_wrote_is_escaped(console):
+    canary = "<script>alert(1)</script>"
+    source = SourceFactory(name="shop", description=canary, dedupe={"by": "json_path", "path": f"body.{canary}"})
+    WebhookFactory(source="shop", event_type=canary, method=canary[:16])
+
+    assert "<script>alert" not in shown(console, source)
+    assert "<script>alert" not in console.get(page("changelist")).content.decode()
