@@ -224,7 +224,7 @@ def check_console(api: Api, webhook: int, run: int, correlation_id: str) -> None
     browser.force_login(User.objects.get(username="root"), backend="django.contrib.auth.backends.ModelBackend")
     cookie = {"Cookie": f"sessionid={browser.cookies['sessionid'].value}"}
     pages = {
-        "/admin/inbox/webhook/": "Processed",
+        "/admin/inbox/webhook/": "processed</span>",
         f"/admin/inbox/webhook/{webhook}/change/": "example/shop",
         "/admin/workflows/workflowexecution/": "Build",
         f"/admin/workflows/workflowexecution/{run}/change/": "Ask for a build",
