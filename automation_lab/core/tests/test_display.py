@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -117,3 +118,27 @@ def test_a_command_survives_quotes_of_every_kind():
         "--data-binary",
         "it's $HOME",
     ]
+
+
+def test_what_is_to_come_shows_how_long_until_and_the_instant_in_its_zone():
+    html = show.when_both(NOW + timedelta(hours=3), zone=ZoneInfo("Europe/Berlin"), now=NOW)
+
+    local = (NOW + timedelta(hours=3)).astimezone(ZoneInfo("Europe/Berlin"))
+    assert "in 3 h" in html
+    assert f"{local:%Y-%m-%d %H:%M:%S %Z}" in html
+    assert show.when_both(None) == show.EMPTY
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        show.two_lines("<b>", "<i>"),
+        show.titled("<b>", "<i>"),
+        show.indented("<b>", 1),
+        show.paragraph("<b>"),
+    ],
+)
+def test_what_surrounds_values_escapes_them(html):
+    assert "<b>" not in html
+    assert "<i>" not in html
+    assert "&lt;b&gt;" in html
