@@ -304,10 +304,20 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {
-            "text": {"format": "%(levelname)s %(name)s: %(message)s"},
-            "json": {"()": "automation_lab.logs.JsonFormatter"},
+            "text": {"()": "automation_lab.core.correlation.TextFormatter"},
+            "json": {"()": "automation_lab.core.correlation.JsonFormatter"},
         },
-        "handlers": {"console": {"class": "logging.StreamHandler", "formatter": log_format}},
+        "filters": {
+            "correlation": {"()": "automation_lab.core.correlation.CorrelationFilter"},
+            "outage": {"()": "automation_lab.logs.OutageFilter"},
+        },
+        "handlers": {
+            "console": {
+                "class": "logging.StreamHandler",
+                "formatter": log_format,
+                "filters": ["correlation", "outage"],
+            }
+        },
         "loggers": {
             "procrastinate": {"level": "WARNING"},  # it tells about each job and at each start
             "django.request": {"level": "ERROR"},  # refused requests stand in the API log

@@ -1,26 +1,23 @@
-"""Log lines as JSON, one object a line."""
+"""What becomes of log records before they are formatted."""
 
 from __future__ import annotations
 
-import json
 import logging
-from datetime import UTC, datetime
-from typing import Any
 
-STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+import psycopg
+from django.db import InterfaceError, OperationalError
+from procrastinate.exceptions import ConnectorException
+
+OUTAGES = (OperationalError, InterfaceError, psycopg.OperationalError, ConnectorException)
 
 
-class JsonFormatter(logging.Formatter):
-    """`at`, `level`, `logger`, `message`, what the caller gave as `extra`, and the traceback."""
+class OutageFilter(logging.Filter):
+    """A database that is away is one line, not the traceback of every part that has noticed."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
-            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        line |= {key: value for key, value in vars(record).items() if key not in STANDARD}
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, OUTAGES):
+            reason = " ".join(str(error.__cause__ or error).split())[:200]
+            record.msg, record.args = f"{' '.join(record.getMessage().split())} ({type(error).__name__}: {reason})", ()
+            record.exc_info = record.exc_text = None
+        return True
