@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime, timedelta
 
-from django.db import connection
+from django.db import IntegrityError, connection, transaction
 
 from automation_lab.core import clock, expressions
 from automation_lab.core.execution import queue
 from automation_lab.core.execution.models import LIVE_STATUSES
 from automation_lab.core.execution.results import storable
 from automation_lab.core.expressions import ExpressionError
+from automation_lab.core.safe_json import dump
 from workflows import context, messages, outcomes
 from workflows.models import Workflow, WorkflowExecution, WorkflowVersion
 
@@ -43,15 +45,22 @@ def start(execution: WorkflowExecution, *, reason_to_fail: str = "") -> Workflow
     `reason_to_fail` is why its trigger could not be judged: a failed row makes that visible.
     """
     now = clock.database_now()
-    reason_to_fail = reason_to_fail or _map_input(execution)
+    reason_to_fail = reason_to_fail or _map_input(execution) or _take_dedupe_key(execution)
     if not reason_to_fail and execution.depth >= MAX_HOPS:
         reason_to_fail = LOOP
     if reason_to_fail:
         return _insert_ended(execution, Status.FAILED, reason_to_fail, now)
-    skipped = _apply_concurrency(execution, now=now)
+    skipped = _repetition_of(execution) or _apply_concurrency(execution, now=now)
     if skipped:
-        return _insert_ended(execution, Status.CANCELLED, skipped, now)
-    return queue.enqueue(execution, due_at=now)
+        return _insert_skipped(execution, skipped, now)
+    try:
+        with transaction.atomic():
+            return queue.enqueue(execution, due_at=now)
+    except IntegrityError:
+        skipped = _repetition_of(execution)  # another trigger with this key was quicker
+        if not skipped:
+            raise
+        return _insert_skipped(execution, skipped, now)
 
 
 def _map_input(execution: WorkflowExecution) -> str:
@@ -65,6 +74,34 @@ def _map_input(execution: WorkflowExecution) -> str:
         return f"The input mapping failed: {error.message}"
     execution.variables = {**execution.variables, **storable(values)}
     return ""
+
+
+def _take_dedupe_key(execution: WorkflowExecution) -> str:
+    """`trigger_config.dedupe` is an expression: triggers for which it gives the same value start one run together."""
+    source = execution.version.trigger_config.get("dedupe")
+    if not source:
+        return ""
+    try:
+        value = expressions.render(source, {"trigger": context.trigger_names(execution)})
+    except ExpressionError as error:
+        return f"The dedupe key failed: {error.message}"
+    execution.dedupe_key = "key:" + hashlib.sha256(dump(value, sort_keys=True).encode()).hexdigest()
+    return ""
+
+
+def _repetition_of(execution: WorkflowExecution) -> str:
+    """Why `execution` repeats an earlier run, or ""."""
+    if not execution.dedupe_key.startswith("key:"):
+        return ""
+    runs = WorkflowExecution.objects.filter(workflow_id=execution.workflow_id, dedupe_key=execution.dedupe_key)
+    first = runs.values_list("pk", flat=True).first()
+    return f"Skipped: run {first} has the same dedupe key." if first else ""
+
+
+def _insert_skipped(execution: WorkflowExecution, reason: str, now: datetime) -> WorkflowExecution:
+    if execution.dedupe_key.startswith("key:"):
+        execution.dedupe_key = ""  # it belongs to the run that goes on
+    return _insert_ended(execution, Status.CANCELLED, reason, now)
 
 
 def _apply_concurrency(execution: WorkflowExecution, *, now: datetime) -> str:

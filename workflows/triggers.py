@@ -21,16 +21,17 @@ HOP_HEADER = "X-Automation-Lab-Hop"
 TEXTS = {"type": ["string", "array"], "items": {"type": "string"}}
 CONDITION = {"type": ["string", "boolean"]}
 INPUT = {"type": "object"}
+DEDUPE = {"type": "string", "minLength": 1, "maxLength": 2000}
 CONFIG_SCHEMAS: dict[str, dict[str, Any]] = {
     Workflow.TriggerType.WEBHOOK: {
         "type": "object",
         "additionalProperties": False,
-        "properties": {"source": TEXTS, "event_type": TEXTS, "filter": CONDITION, "input": INPUT},
+        "properties": {"source": TEXTS, "event_type": TEXTS, "filter": CONDITION, "input": INPUT, "dedupe": DEDUPE},
     },
     Workflow.TriggerType.EVENT: {
         "type": "object",
         "additionalProperties": False,
-        "properties": {"event": TEXTS, "filter": CONDITION, "input": INPUT},
+        "properties": {"event": TEXTS, "filter": CONDITION, "input": INPUT, "dedupe": DEDUPE},
     },
     Workflow.TriggerType.SCHEDULE: {
         "type": "object",
@@ -123,6 +124,8 @@ def faults(trigger_type: str, config: Any) -> list[Fault]:
         found += [_fault("trigger_config.filter", error.message, error.code) for error in errors]
     errors = expressions.check(config.get("input", {}), FILTER_NAMES)
     found += [_fault(f"trigger_config.input.{error.field}", error.message, error.code) for error in errors]
+    errors = expressions.check(config.get("dedupe", ""), FILTER_NAMES)
+    found += [_fault("trigger_config.dedupe", error.message, error.code) for error in errors]
     if trigger_type == Workflow.TriggerType.SCHEDULE:
         found += _schedule_faults(config)
     return found

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from automation_lab.core import clock
 from automation_lab.core.exceptions import Invalid
@@ -141,3 +143,38 @@ def test_a_one_off_runs_once_and_has_no_next_slot():
 
     assert len(runs(workflow)) == 1
     assert Workflow.objects.get(pk=workflow.pk).next_run_at is None
+
+
+def test_triggers_with_one_dedupe_key_start_one_run_and_leave_the_reason():
+    workflow = workflow_of(trigger_type="event", trigger_config={"event": "x", "dedupe": "{{ trigger.data.order }}"})
+
+    first = services.start_execution(workflow=workflow, trigger_data={"order": 1})
+    second = services.start_execution(workflow=workflow, trigger_data={"order": 1})
+    other = services.start_execution(workflow=workflow, trigger_data={"order": 2})
+
+    assert (first.status, second.status, other.status) == ("pending", "cancelled", "pending")
+    assert second.error_message == f"Skipped: run {first.pk} has the same dedupe key."
+
+
+def test_a_dedupe_key_that_cannot_be_told_leaves_a_failed_run():
+    workflow = workflow_of(trigger_type="event", trigger_config={"event": "x", "dedupe": "{{ trigger.data.order }}"})
+
+    execution = services.start_execution(workflow=workflow, trigger_data={})
+
+    assert (execution.status, execution.error_message.split(":")[0]) == ("failed", "The dedupe key failed")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_triggers_that_race_with_one_dedupe_key_one_starts():
+    workflow = workflow_of(trigger_type="event", trigger_config={"event": "x", "dedupe": "{{ trigger.data.order }}"})
+
+    def start(_: int) -> str:
+        try:
+            return services.start_execution(workflow=workflow, trigger_data={"order": 1}).status
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(6) as pool:
+        statuses = list(pool.map(start, range(6)))
+
+    assert sorted(statuses) == ["cancelled"] * 5 + ["pending"]
