@@ -10,7 +10,7 @@ from automation_lab.core import expressions, json_schema
 from automation_lab.core.exceptions import Invalid
 from automation_lab.core.execution import retry
 from automation_lab.core.registry import UnknownKey
-from tasks import notifications, schedules
+from tasks import notifications, schedules, slots
 from tasks.handlers.base import handlers
 from tasks.models import ScheduledTask
 
@@ -71,6 +71,8 @@ def _limit_faults(task: ScheduledTask) -> list[Fault]:
         faults.append(_fault("timeout_seconds", f"Must be from 1 to {MAX_TIMEOUT_SECONDS}."))
     if task.jitter_seconds > MAX_TIMEOUT_SECONDS:
         faults.append(_fault("jitter_seconds", f"Must be at most {MAX_TIMEOUT_SECONDS}."))
+    if task.misfire_limit > slots.MOST_RUNS:
+        faults.append(_fault("misfire_limit", f"Must be at most {slots.MOST_RUNS}."))
     return faults
 
 

@@ -351,3 +351,10 @@ def test_an_effect_has_the_same_key_over_the_attempts_of_a_run_and_another_for_a
 
     assert stored.effect_key() == execution.effect_key()
     assert stored.effect_key("a") != stored.effect_key("b") != stored.effect_key()
+
+
+def test_a_misfire_limit_beyond_one_round_is_refused():
+    with pytest.raises(Invalid) as caught:
+        create(misfire_limit=1001)
+
+    assert [error["field"] for error in caught.value.errors] == ["misfire_limit"]
