@@ -14,6 +14,7 @@ from django.shortcuts import render
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 from unfold.sections import TemplateSection
@@ -37,7 +38,7 @@ from automation_lab.core.exceptions import AutomationLabError
 from inbox import forward_admin, replay_admin, reverify, search, services, source_admin, subscriptions  # noqa: F401
 from inbox.console import columns, filters, listing, replaying, words
 from inbox.console.commands import curl_command
-from inbox.models import Webhook
+from inbox.models import PAYLOAD_REMOVED, Webhook
 
 
 class WebhookForm(forms.ModelForm):
@@ -179,7 +180,7 @@ class WebhookAdmin(replaying.ReplayPages, ServiceAdmin):
 
     @display(description="Event")
     def show_event(self, webhook: Webhook) -> SafeString:
-        return columns.event(webhook)
+        return format_html('<span class="lab-event">{}</span>', columns.event(webhook))
 
     @display(description="Body")
     def show_first_line(self, webhook: Any) -> SafeString:
@@ -286,7 +287,7 @@ class WebhookAdmin(replaying.ReplayPages, ServiceAdmin):
     def offers(self, instance: Webhook, name: str) -> bool:
         if name == "confirm":
             return columns.is_confirmable(instance)
-        return name != "verify" or reverify.PAYLOAD_REMOVED not in instance.flags
+        return name != "verify" or PAYLOAD_REMOVED not in instance.flags
 
     @action(
         description="Replay", url_path="replay", icon="replay", variant=ActionVariant.PRIMARY, permissions=["replay"]
@@ -379,5 +380,5 @@ class WebhookAdmin(replaying.ReplayPages, ServiceAdmin):
 
 
 def _findings(found: reverify.Reverified) -> SafeString:
-    result = words.label_of(found.verdict.result)
+    result = capfirst(words.label_of(found.verdict.result))
     return format_html("<strong>{}.</strong> {}", result, show.lines(found.findings))

@@ -27,6 +27,7 @@ from automation_lab.core.admin import (
     when_column,
 )
 from inbox import replay_admin, replays
+from inbox.console import words
 from inbox.models import Forward, RateWindow
 
 PANEL_ROWS = 20
@@ -46,6 +47,7 @@ class ForwardAdmin(ReadOnlyAdmin):
     ]
     list_display_links = ["show_id"]
     list_filter = [("status", ChoicesDropdownFilter), ("mode", ChoicesDropdownFilter)]
+    empty_template = "inbox/empty_forwards.html"
     list_defer = ["answer"]
     date_hierarchy = "created_at"
     search_exact = ["id", "correlation_id"]
@@ -116,13 +118,19 @@ class ForwardAdmin(ReadOnlyAdmin):
 
 @admin.register(RateWindow)
 class RateWindowAdmin(ReadOnlyAdmin):
-    list_display = ["key", "show_window_at", "count", "refused_count"]
+    list_display = ["key", "show_limit", "count", "refused_count", "show_refused_at", "show_window_at"]
     search_exact = ["key"]
+    search_help_text = "Such as source:github, whole"
     ordering = ["-window_at", "-id"]
     date_hierarchy = "window_at"
     sortable_by: list[str] = []
     fieldsets = [
-        section(None, "key show_window_at count refused_count"),
+        section(None, "key show_limit count|show_window_at refused_count|show_refused_at"),
     ]
 
-    show_window_at = when_column("window_at", "Window")
+    show_window_at = when_column("window_at", "Counted")
+    show_refused_at = when_column("refused_at", "Last refused")
+
+    @display(description="Limit")
+    def show_limit(self, window: RateWindow) -> str:
+        return f"{window.max_count:,} in {words.span(window.period_seconds)}"

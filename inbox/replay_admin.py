@@ -53,6 +53,7 @@ class ReplayAdmin(ReadOnlyAdmin):
     ]
     list_display_links = ["show_id"]
     list_filter = [("status", ChoicesDropdownFilter)]
+    empty_template = "inbox/empty_replays.html"
     list_defer = ["webhook_ids", "options", "filters"]
     search_exact = ["id"]
     date_hierarchy = "created_at"
@@ -226,6 +227,7 @@ class SavedViewAdmin(LabModelAdmin):
     list_display = ["name", "show_query", "owner", "shared", "show_updated_at"]
     list_filter = [("shared", BooleanRadioFilter)]
     list_select_related = ["owner"]
+    empty_template = "inbox/empty_views.html"
     search_fields = ["name"]
     date_hierarchy = "created_at"
     fieldsets = [section(None, "name query shared")]

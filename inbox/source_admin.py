@@ -75,6 +75,7 @@ class SourceAdmin(ServiceAdmin):
         "show_scheme",
         "show_secrets",
         "show_rate_limit",
+        "show_refused",
         "show_last_received",
         "description",
     ]
@@ -108,7 +109,7 @@ class SourceAdmin(ServiceAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Source]:
         latest = Webhook.objects.filter(source=OuterRef("name")).order_by("-id").values("received_at")[:1]
-        return super().get_queryset(request).annotate(last_received_at=Subquery(latest))
+        return super().get_queryset(request).with_refusals().annotate(last_received_at=Subquery(latest))
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         """Addresses and webhooks hold the name, and the secrets are bound to it."""
@@ -143,6 +144,14 @@ class SourceAdmin(ServiceAdmin):
     @display(description="Limit", ordering="rate_limit")
     def show_rate_limit(self, source: Source) -> str:
         return {"": "default", "0": "none"}.get(source.rate_limit, source.rate_limit)
+
+    @display(description="Refused as too many")
+    def show_refused(self, source: Any) -> SafeString:
+        if not source.refused_count:
+            return show.EMPTY
+        return show.titled(
+            f"{source.refused_count:,}", f"the last {show.relative(source.last_refused_at, timezone.now())}"
+        )
 
     @display(description="Last webhook", ordering="last_received_at")
     def show_last_received(self, source: Any) -> SafeString:

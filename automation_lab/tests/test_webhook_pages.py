@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from urllib.parse import parse_qs, urlsplit
 
@@ -65,12 +66,12 @@ def test_a_row_tells_first_line_size_runs_and_forwards(console):
     WorkflowExecutionFactory(webhook=webhook, status="failed")
     Forward.objects.create(webhook=webhook, target="https://example.com", status="failed", attempt=5)
 
-    html = console.get(page("changelist")).content.decode()
+    shown = console.get(page("changelist")).content.decode()
 
-    assert "{&quot;ref&quot;:" in html
-    assert "7.1\u00a0kB" in html
-    assert "1 of 2 failed" in html
-    assert "5 tries" in html
+    assert "{&quot;ref&quot;:" in shown
+    assert "7.1\u00a0kB" in shown
+    assert "1 of 2 failed" in shown
+    assert "5 tries" in shown
 
 
 def test_the_list_needs_the_same_few_queries_for_one_row_and_for_fifty(as_role, django_assert_max_num_queries):
@@ -237,10 +238,10 @@ def test_what_was_found_by_an_id_has_no_export(console):
 def test_the_list_of_rejected_says_why_and_what_to_do(console):
     WebhookFactory(status="rejected", verification="no_secret")
 
-    html = console.get(page("changelist"), {"status": "rejected"}).content.decode()
+    shown = console.get(page("changelist"), {"status": "rejected"}).content.decode()
 
-    assert "no secret" in html
-    assert "Set the secret of the source, then verify again." in html
+    assert "no secret" in shown
+    assert "Set the secret of the source, then verify again." in shown
 
 
 def test_an_opened_row_shows_headers_and_the_start_of_the_body(console, django_assert_max_num_queries):
@@ -251,12 +252,20 @@ def test_an_opened_row_shows_headers_and_the_start_of_the_body(console, django_a
     )
 
     with django_assert_max_num_queries(MAX_QUERIES):
-        html = console.get(page("preview", webhook.pk)).content.decode()
+        shown = console.get(page("preview", webhook.pk)).content.decode()
 
-    assert "X-GitHub-Event" in html
-    assert "canary" not in html
-    assert html.count("x" * 4_000) == 1
-    assert len(html) < 8_000
+    assert "X-GitHub-Event" in shown
+    assert "canary" not in shown
+    assert shown.count("x" * 4_000) == 1
+    assert len(shown) < 8_000
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [("replay", "Replay selected webhooks"), ("forward", "to send it to an address"), ("savedview", "Save this view")],
+)
+def test_an_empty_list_teaches_how_it_is_filled(console, model, sentence):
+    assert sentence in console.get(page("changelist", model=model)).content.decode()
 
 
 # --- hostile senders --------------------------------------------------------------------------------------------------
@@ -291,10 +300,10 @@ def test_nothing_that_a_sender_wrote_becomes_markup(console):
     ]
 
     for url in urls:
-        html = console.get(url).content.decode()
-        assert "<script>alert" not in html, url
-        assert "<img src=x" not in html, url
-        assert "<b>" not in html.lower(), url
+        shown = console.get(url).content.decode()
+        assert "<script>alert" not in shown, url
+        assert "<img src=x" not in shown, url
+        assert "<b>" not in shown.lower(), url
 
 
 def test_no_credential_of_a_request_is_shown_or_copied(console):
@@ -304,10 +313,10 @@ def test_no_credential_of_a_request_is_shown_or_copied(console):
         query_params=[["token", "canary-d"], ["page", "2"]],
     )
 
-    html = console.get(page("change", webhook.pk)).content.decode()
+    shown = console.get(page("change", webhook.pk)).content.decode()
 
-    assert "canary" not in html
-    assert "page=2" in html
+    assert "canary" not in shown
+    assert "page=2" in shown
 
 
 def test_a_signature_is_shown_as_it_came(console):
@@ -327,9 +336,9 @@ def test_the_command_has_the_real_address_and_leaves_credentials_out(console):
         raw_body=b'{"it\'s": 1}',
     )
 
-    html = console.get(page("change", webhook.pk), headers={"host": "lab.example.com"}).content.decode()
+    shown = console.get(page("change", webhook.pk), headers={"host": "lab.example.com"}).content.decode()
 
-    command = re.search(r"<pre[^>]*>(curl [^<]*)</pre>", html)[1]
+    command = re.search(r"<pre[^>]*>(curl [^<]*)</pre>", shown)[1]
     assert command.startswith("curl -X POST &#x27;http://lab.example.com/v1/webhooks/inbox/github/x?a=1&#x27;")
     assert "Content-Type: application/json" in command
     assert "Authorization" not in command
@@ -367,24 +376,45 @@ def test_what_it_set_off_is_linked_with_answers_and_marks(console):
     )
     repeat = WebhookFactory(is_duplicate=True, duplicate_of=webhook, sha256="b" * 64)
 
-    html = console.get(page("change", webhook.pk)).content.decode()
+    shown = console.get(page("change", webhook.pk)).content.decode()
 
-    assert reverse("admin:workflows_workflowexecution_change", args=[run.pk]) in html
-    assert "edited body" in html
-    assert page("change", forward.pk, model="forward") in html
-    assert "418" in html
-    assert page("change", repeat.pk) in html
-    assert "other body" in html
-    assert reverse("admin:trace", args=["c-1"]) in html
+    assert reverse("admin:workflows_workflowexecution_change", args=[run.pk]) in shown
+    assert "edited body" in shown
+    assert page("change", forward.pk, model="forward") in shown
+    assert "418" in shown
+    assert page("change", repeat.pk) in shown
+    assert "other body" in shown
+    assert reverse("admin:trace", args=["c-1"]) in shown
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"status": "rejected"}, "A rejected webhook starts nothing"),
+        ({"flags": ["handshake"]}, "A handshake starts nothing."),
+        ({"is_duplicate": True}, "A repetition starts nothing"),
+        ({"source": "github", "event_type": "push"}, 'would: {"source":"github","event_type":"push"}'),
+    ],
+)
+def test_why_it_started_nothing_is_said(console, values, sentence):
+    assert sentence in html.unescape(text(console, WebhookFactory(**values)))
+
+
+def test_a_body_that_was_removed_is_no_empty_one(console):
+    webhook = WebhookFactory(flags=["payload_removed"], raw_body=b"")
+
+    assert "removed by the retention of its source" in text(console, webhook)
+    assert "removed by the retention of its source" in console.get(page("preview", webhook.pk)).content.decode()
+    assert page("verify_again", webhook.pk) not in text(console, webhook)
 
 
 def test_a_refusal_is_explained_with_what_to_do(console):
     webhook = WebhookFactory(status="rejected", verification="stale")
 
-    html = console.get(page("change", webhook.pk)).content.decode()
+    shown = console.get(page("change", webhook.pk)).content.decode()
 
-    assert "older than" in html
-    assert "Raise the tolerance only if the sender repeats old requests." in html
+    assert "older than" in shown
+    assert "Raise the tolerance only if the sender repeats old requests." in shown
 
 
 # --- verify again -----------------------------------------------------------------------------------------------------
@@ -404,7 +434,7 @@ def test_verifying_again_tells_what_does_not_match(console):
 
     webhook.refresh_from_db()
     assert webhook.status == "rejected"
-    assert "signature does not match" in told(response)[0]
+    assert "Signature does not match" in told(response)[0]
     assert "The signature does not belong to this body and these secrets." in told(response)[0]
     assert "the-right-token" not in response.content.decode()
 
@@ -438,9 +468,9 @@ def test_a_viewer_can_neither_verify_nor_confirm_nor_replay(as_role):
 
     for name in ("verify_again", "confirm_subscription", "replay"):
         assert client.post(page(name, webhook.pk), {"target": "workflows", "key": "k"}).status_code == 403, name
-    html = client.get(page("change", webhook.pk)).content.decode()
+    shown = client.get(page("change", webhook.pk)).content.decode()
 
-    assert page("replay", webhook.pk) not in html
+    assert page("replay", webhook.pk) not in shown
     webhook.refresh_from_db()
     assert webhook.status == "rejected"
 
@@ -581,10 +611,10 @@ def test_a_selection_is_counted_before_anything_is_sent(console):
 
     response = choose(console, webhooks)
 
-    html = response.content.decode()
-    assert "4 webhooks selected" in html
-    assert "1 of them was rejected" in html
-    assert "1 of them is a repetition" in html
+    shown = response.content.decode()
+    assert "4 webhooks selected" in shown
+    assert "1 of them was rejected" in shown
+    assert "1 of them is a repetition" in shown
     assert not Replay.objects.exists()
 
 

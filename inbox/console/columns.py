@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import orjson
 from django.utils.safestring import SafeString
 
 from automation_lab.core import display as show
@@ -13,7 +15,7 @@ from inbox import handshakes, subscriptions
 from inbox.console import words
 from inbox.console.json_paths import clickable_json
 from inbox.masking import mask_credentials
-from inbox.models import Webhook
+from inbox.models import PAYLOAD_REMOVED, Webhook
 from inbox.verification import Verification
 
 PANEL_ROWS = 20
@@ -90,7 +92,7 @@ def query(webhook: Webhook) -> SafeString:
 def body_views(webhook: Webhook, *, download_url: str) -> SafeString:
     raw = bytes(webhook.raw_body)
     if not raw:
-        return show.muted("empty")
+        return _no_body(webhook)
     views = {"Raw": show.text_block(raw.decode("utf-8", "replace")), "Hex": show.hex_block(raw)}
     if webhook.body is not None:
         views = {"Pretty": clickable_json(webhook.body, "body"), **views}
@@ -102,7 +104,14 @@ def body_preview(webhook: Webhook) -> SafeString:
     if webhook.body is not None and webhook.size_bytes <= PREVIEW_CHARACTERS:
         text = show.pretty_json(webhook.body)
     cut = len(text) > PREVIEW_CHARACTERS or webhook.size_bytes > PREVIEW_CHARACTERS * 4
-    return show.text_block(text[:PREVIEW_CHARACTERS] + ("…" if cut else "")) if text else show.muted("empty")
+    return show.text_block(text[:PREVIEW_CHARACTERS] + ("…" if cut else "")) if text else _no_body(webhook)
+
+
+def _no_body(webhook: Webhook) -> SafeString:
+    removed = PAYLOAD_REMOVED in webhook.flags
+    return show.muted(
+        "removed by the retention of its source; size and SHA-256 are of what came" if removed else "empty"
+    )
 
 
 # --- what it set off --------------------------------------------------------------------------------------------------
@@ -110,7 +119,7 @@ def body_preview(webhook: Webhook) -> SafeString:
 
 def workflow_runs(webhook: Any) -> Panel:
     """Through the relation's name: the inbox knows nothing of workflows."""
-    return panel_of(
+    panel = panel_of(
         "Workflow runs",
         ["Run", "Status", "Workflow", "Why", "Steps", "Duration", "Started", "Error"],
         webhook.workflow_executions.select_related("workflow").order_by("-id"),
@@ -129,6 +138,18 @@ def workflow_runs(webhook: Any) -> Panel:
         limit=PANEL_ROWS,
         url=show.list_url("workflows.workflowexecution", webhook__id__exact=webhook.pk),
     )
+    return replace(panel, empty=_why_nothing_ran(webhook))
+
+
+def _why_nothing_ran(webhook: Webhook) -> str:
+    if webhook.status == Webhook.Status.REJECTED:
+        return "A rejected webhook starts nothing, unless it is verified again and accepted."
+    if handshakes.FLAG in webhook.flags:
+        return "A handshake starts nothing."
+    if webhook.is_duplicate:
+        return "A repetition starts nothing: see the first one."
+    wanted = {"source": webhook.source} | ({"event_type": webhook.event_type} if webhook.event_type else {})
+    return f"No workflow matched it. One with this trigger would: {orjson.dumps(wanted).decode()}"
 
 
 def forwards(webhook: Webhook) -> Panel:

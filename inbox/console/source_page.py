@@ -17,6 +17,7 @@ from django.utils.safestring import SafeString
 from automation_lab.core import display as show
 from automation_lab.core.admin import Panel, origin_of
 from inbox.console import columns, words
+from inbox.limits import source_key
 from inbox.models import RateWindow, Source, Webhook
 from inbox.secrets import SIGNATURE
 
@@ -155,11 +156,14 @@ def _limits(source: Source) -> list[Any]:
     lines: list[Any] = [f"At most {int(count):,} a {period}." if period else "No limit on requests."]
     largest = source.max_body_bytes or settings.INBOX_MAX_BODY_BYTES
     lines.append(f"Bodies up to {show.size(largest)}.")
-    window = RateWindow.objects.filter(key=f"source:{source.name}").order_by("-window_at").first()
+    window = RateWindow.objects.filter(key=source_key(source.name)).first()
     if window:
-        counted = f"{window.count:,} passed in the period up to"
-        lines.append(show.joined([counted, show.when(window.window_at)]))
-        lines.append(f"{window.refused_count:,} refused as too many.")
+        passed = f"{window.count:,} of {window.max_count:,} within {words.span(window.period_seconds)}, counted"
+        lines.append(show.joined([passed, show.when(window.window_at)]))
+    if window and window.refused_count:
+        lines.append(
+            show.joined([f"{window.refused_count:,} refused as too many, the last", show.when(window.refused_at)])
+        )
     return lines
 
 

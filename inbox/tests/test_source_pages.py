@@ -260,14 +260,24 @@ def test_secrets_are_told_by_their_ends_and_times_only(console):
 
 def test_limits_and_what_passed_are_shown(console):
     source = SourceFactory(name="shop", rate_limit="1200/hour", max_body_bytes=5000)
-    RateWindow.objects.create(key="source:shop", window_at=timezone.now(), count=1234, refused_count=56)
+    RateWindow.objects.create(
+        key="source:shop",
+        window_at=timezone.now(),
+        period_seconds=3600,
+        max_count=1200,
+        count=1100,
+        refused_count=56,
+        refused_at=timezone.now(),
+    )
 
     html = shown(console, source)
+    listed = console.get(page("changelist")).content.decode()
 
     assert "At most 1,200 a hour." in html
     assert "5.0\u00a0kB" in html
-    assert "1,234 passed" in html
-    assert "56 refused" in html
+    assert "1,100 of 1,200 within 1 hour" in html
+    assert "56 refused as too many" in html
+    assert ">56</span>" in listed
 
 
 def test_the_last_days_are_counted_by_kind(console):

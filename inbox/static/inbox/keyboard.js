@@ -49,7 +49,7 @@ function move(step) {
 
 // The page that it leads to asks before anything is sent.
 function replay() {
-  const page = document.querySelector("a[href$='/replay/']") ?? null;
+  const page = document.querySelector("a[href*='/webhook/'][href$='/replay/']");
   if (page) return page.click();
   const link = linkOf(current());
   if (!link) return false;
