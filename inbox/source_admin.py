@@ -100,6 +100,12 @@ class SourceAdmin(ServiceAdmin):
         section("History", "show_created_at show_updated_at", collapsed=True),
     ]
 
+    viewed_fieldsets = [
+        section(None, "name description enabled"),
+        section("Who may send", "allowed_addresses|allowed_methods event_type_from|delivery_id_from"),
+        *fieldsets[-2:],
+    ]
+
     show_created_at = when_column("created_at")
     show_updated_at = when_column("updated_at")
 
@@ -116,6 +122,8 @@ class SourceAdmin(ServiceAdmin):
         return [*super().get_readonly_fields(request, obj), *(["name"] if obj else [])]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        if not self.has_change_permission(request, obj):
+            return self.viewed_fieldsets  # what the form puts together is told in words above it
         if obj:
             return self.fieldsets
         names = ("overlap_hours", "show_created_at", "show_updated_at")

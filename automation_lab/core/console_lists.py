@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.paginator import Paginator
 from django.db import models
 from django.http import HttpRequest
@@ -43,6 +44,13 @@ class LabChangeList(ChangeList):
 
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> models.QuerySet[Any]:
         return super().get_queryset(request, *args, **kwargs).defer(*self.model_admin.list_defer)
+
+    def get_filters(self, request: HttpRequest) -> Any:
+        """Django adds a year to the last one that there is, and would answer 500."""
+        try:
+            return super().get_filters(request)
+        except (ValueError, OverflowError) as error:
+            raise IncorrectLookupParameters(error) from error
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)

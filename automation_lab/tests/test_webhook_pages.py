@@ -229,6 +229,11 @@ def test_a_chosen_day_is_part_of_the_export(console):
     assert len(exported.splitlines()) == 1
 
 
+@pytest.mark.parametrize("query", ["received_at__year=9999", "received_at__year=99999", "received_at__year=x"])
+def test_a_year_that_cannot_be_is_no_server_error(console, query):
+    assert console.get(f"{page('changelist')}?{query}").status_code == 302
+
+
 def test_what_was_found_by_an_id_has_no_export(console):
     WebhookFactory(delivery_id="d-1")
 
@@ -527,6 +532,20 @@ def test_sending_the_same_form_twice_replays_once(console):
         console.post(page("replay", webhook.pk), {"target": "workflows", "key": "k1"})
 
     assert WorkflowExecution.objects.count() == 1
+
+
+def test_another_order_from_a_page_that_was_used_before_is_taken_at_the_second_try(console):
+    matching_workflow()
+    webhook = WebhookFactory(source="github")
+    console.post(page("replay", webhook.pk), {"target": "workflows", "key": "k1"})
+    edited = {"target": "workflows", "edited": "on", "body": "{}"}
+
+    refused = console.post(page("replay", webhook.pk), {**edited, "key": "k1"})
+    key = refused.context["form"]["key"].value()
+    console.post(page("replay", webhook.pk), {**edited, "key": key})
+
+    assert "Idempotency-Key" in str(refused.context["form"].non_field_errors())
+    assert WorkflowExecution.objects.filter(trigger_source="replay_edited").count() == 1
 
 
 def test_an_edited_body_goes_to_a_chosen_workflow_and_is_marked(console):

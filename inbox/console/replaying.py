@@ -173,7 +173,7 @@ class ReplayPages(LabModelAdmin):
             try:
                 return self._replay_one(request, webhook, form)
             except AutomationLabError as error:
-                add_errors(form, error)
+                refuse(form, error)
         context = {"title": f"Replay webhook #{webhook.pk}", "webhook": webhook, "form": form}
         return self._page(request, context)
 
@@ -203,10 +203,10 @@ class ReplayPages(LabModelAdmin):
                 try:
                     return self._replay_all(request, chosen, form)
                 except AutomationLabError as error:
-                    add_errors(form, error)
+                    refuse(form, error)
             else:
                 form.add_error(None, "The selection has changed meanwhile: look at the number again.")
-                form.data = {**request.POST.dict(), "count": chosen.count}
+                form.data = {**form.data.dict(), "count": chosen.count}  # type: ignore[attr-defined]  # of a request
         return self._page(request, {"title": "Replay webhooks", "chosen": chosen, "form": form, **_selection(request)})
 
     def _refuse_selection(self, request: HttpRequest, chosen: Chosen) -> None:
@@ -236,6 +236,12 @@ class ReplayPages(LabModelAdmin):
     def _page(self, request: HttpRequest, context: dict[str, Any]) -> HttpResponse:
         common = {**self.admin_site.each_context(request), "opts": self.opts, "media": self.media}
         return TemplateResponse(request, TEMPLATE, {**common, **context})
+
+
+def refuse(form: ReplayForm, error: AutomationLabError) -> None:
+    """Show the fault, with a new key: what is sent next is another order, even if the browser went back in between."""
+    add_errors(form, error)
+    form.data = {**form.data.dict(), "key": uuid.uuid4().hex}  # type: ignore[attr-defined]  # of a request
 
 
 def choose(queryset: QuerySet[Webhook]) -> Chosen:

@@ -153,7 +153,8 @@ def _last_matches(source: Source) -> dict[str, datetime]:
 def _limits(source: Source) -> list[Any]:
     rate = source.rate_limit or settings.INBOX_RATE_LIMIT
     count, _, period = rate.partition("/")
-    lines: list[Any] = [f"At most {int(count):,} a {period}." if period else "No limit on requests."]
+    article = "an" if period == "hour" else "a"
+    lines: list[Any] = [f"At most {int(count):,} {article} {period}." if period else "No limit on requests."]
     largest = source.max_body_bytes or settings.INBOX_MAX_BODY_BYTES
     lines.append(f"Bodies up to {show.size(largest)}.")
     window = RateWindow.objects.filter(key=source_key(source.name)).first()

@@ -273,7 +273,7 @@ def test_limits_and_what_passed_are_shown(console):
     html = shown(console, source)
     listed = console.get(page("changelist")).content.decode()
 
-    assert "At most 1,200 a hour." in html
+    assert "At most 1,200 an hour." in html
     assert "5.0\u00a0kB" in html
     assert "1,100 of 1,200 within 1 hour" in html
     assert "56 refused as too many" in html
@@ -421,11 +421,13 @@ def test_why_no_command_can_be_made_is_said(console):
 
 
 def test_a_viewer_sees_the_page_and_can_do_nothing_on_it(viewer):
-    source = create_source(name="shop", scheme="none")
+    source = create_source(name="shop", scheme="none", rate_limit="7/hour")
 
     html = shown(viewer, source)
 
     assert "/v1/webhooks/inbox/shop" in html
+    assert "At most 7 an hour." in html
+    assert "Keep the newest" not in html
     for name in ("quick_test", "rotate_secret", "confirm_open", "withdraw_open"):
         assert viewer.post(page(name, source.pk), CONFIRMED).status_code == 403, name
         assert page(name, source.pk) not in html
