@@ -67,7 +67,7 @@ class WorkflowExecutable(Executable):
 
     def tools(self) -> Toolbox:
         return Toolbox(
-            now=clock.database_now,
+            now=clock.running_clock(),
             http=self.http,
             allowed_hosts=lambda config: allowed_hosts(secret_names(expressions.references(config))),
             release_connection=release_connection,

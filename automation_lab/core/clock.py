@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 from django.db import connection
 
@@ -12,6 +14,12 @@ def database_now() -> datetime:
     with connection.cursor() as cursor:
         cursor.execute("SELECT clock_timestamp()")
         return cursor.fetchone()[0]
+
+
+def running_clock() -> Callable[[], datetime]:
+    """The database's clock, asked once and carried on by this machine's monotonic one: for many instants of one run."""
+    start, asked_at = database_now(), time.monotonic()
+    return lambda: start + timedelta(seconds=time.monotonic() - asked_at)
 
 
 def process_now() -> datetime:

@@ -11,7 +11,7 @@ from django.db import connections
 from automation_lab.core.exceptions import Invalid
 from automation_lab.core.execution import runner
 from automation_lab.core.execution.claims import STOPPING, held
-from automation_lab.core.tests.servers import OK
+from automation_lab.core.tests.servers import OK, response
 from workflows import definitions, services
 from workflows.models import StepExecution, WorkflowExecution
 from workflows.tests.helpers import KIND, error_of, hang, output_of, status_of
@@ -302,15 +302,24 @@ def test_branches_overlap_and_give_their_last_output(run_workflow, serve):
 
 @threads
 def test_a_failed_branch_cancels_the_others(run_workflow, serve):
-    slow = serve(hang)
-    branches = {"bad": [setting("a", x="{{ 1 / 0 }}")], "slow": [call("b", slow), setting("c", y=1)]}
+    arrived = threading.Event()
+
+    def answer_slowly(connection, request):
+        arrived.set()
+        hang(connection, request)
+
+    def refuse_then(connection, request):
+        arrived.wait(5)
+        connection.sendall(response(404, [], b""))
+
+    branches = {"bad": [call("a", serve(refuse_then))], "slow": [call("b", serve(answer_slowly)), setting("c", y=1)]}
 
     started = time.monotonic()
     run = run_workflow([parallel(branches)])
 
     assert time.monotonic() - started < 3
     assert run.status == "failed"
-    assert error_of(run, "all")["message"] == "Branch bad failed at all[bad]/a: Division by zero."
+    assert error_of(run, "all")["message"] == "Branch bad failed at all[bad]/a: The target answered 404; expected 2xx."
     assert [status_of(run, path) for path in ("all[bad]/a", "all[slow]/b")] == ["failed", "cancelled"]
     assert run.steps.get(path="all[slow]/b").attempts.get().status == "cancelled"
 
