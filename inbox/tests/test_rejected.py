@@ -71,7 +71,7 @@ def test_unsigned_handshakes_are_bounded_too(monkeypatch):
 
 @pytest.mark.django_db(transaction=True)
 def test_two_thousand_bad_posts_leave_a_bounded_table_and_good_ones_alone(client):
-    """The issue's 10,000, shortened: the bound is the same, reached after the first few hundred."""
+    """More would show no more: the bound is reached after the first few hundred."""
     Source.objects.create(name="shop", scheme="github")
     Source.objects.create(name="open")
 
