@@ -33,16 +33,33 @@ class Lab:
     def url(self) -> str:
         return f"http://{HOST}:{self.port}"
 
-    def start(self, *command: str) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(command, env=self.environment, cwd=BASE_DIR)
+    def start(self, *command: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(command, env=environment, cwd=BASE_DIR)
         self.processes.append(process)
+        return process
+
+    def start_web(self, port: int, application: str = "", **settings: str) -> subprocess.Popen[bytes]:
+        """A server of this lab, with `settings` of its own, or of the WSGI `application` of this folder."""
+        from automation_lab import servers
+
+        command = servers.web_command(host=HOST, port=port, workers=1, threads=4)
+        if application:
+            command[command.index("automation_lab.wsgi:application")] = application
+            settings["PYTHONPATH"] = str(Path(__file__).parent)
+        process = self.start(*command, environment={**self.environment, **settings})
+        wait_for(f"http://{HOST}:{port}/healthz")
         return process
 
     def start_worker(self) -> subprocess.Popen[bytes]:
         environment = {**self.environment, "LAB_PROCESS_ROLE": "worker"}
-        process = subprocess.Popen([sys.executable, "manage.py", "worker"], env=environment, cwd=BASE_DIR)
-        self.processes.append(process)
-        return process
+        return self.start(sys.executable, "manage.py", "worker", environment=environment)
+
+    def stop(self, *processes: subprocess.Popen[bytes]) -> None:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(40)
+        self.processes = [process for process in self.processes if process not in processes]
 
 
 class Target(http.server.BaseHTTPRequestHandler):
@@ -61,41 +78,49 @@ class Target(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
+def database(folder: Path, **settings: str) -> Iterator[dict[str, str]]:
+    """Django set up on an embedded database in `folder`; gives the environment of processes that use it, too."""
+    os.environ |= {
+        "DATA_DIR": str(folder),
+        "LAB_ENV_FILE": os.devnull,
+        "API_TOKEN": TOKEN,
+        "LOG_LEVEL": "error",
+        "INBOX_RATE_LIMIT": "0",
+        "DJANGO_SETTINGS_MODULE": "automation_lab.settings",
+    } | settings
+    from automation_lab import servers
+    from automation_lab.embedded_postgres import EmbeddedPostgres
+
+    postgres = EmbeddedPostgres(folder)
+    postgres.start()
+    try:
+        environment = {**os.environ, **servers.process_environment("web", HOST)}
+        subprocess.run(
+            [sys.executable, "manage.py", "migrate", "--prepare"],
+            env=environment, cwd=BASE_DIR, check=True, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        import django
+
+        django.setup()
+        yield environment
+    finally:
+        postgres.release()
+
+
+@contextlib.contextmanager
 def lab() -> Iterator[Lab]:
     """Needs the packages of requirements.txt; leaves nothing running."""
-    with tempfile.TemporaryDirectory() as folder:
-        target = http.server.ThreadingHTTPServer((HOST, 0), Target)
-        threading.Thread(target=target.serve_forever, daemon=True).start()
-        os.environ |= {
-            "DATA_DIR": folder,
-            "LAB_ENV_FILE": os.devnull,
-            "API_TOKEN": TOKEN,
-            "OUTBOUND_ALLOW": f"{HOST}:{target.server_port}",
-            "LOG_LEVEL": "error",
-            "INBOX_RATE_LIMIT": "0",
-            "DJANGO_SETTINGS_MODULE": "automation_lab.settings",
-        }
-        from automation_lab import servers
-        from automation_lab.embedded_postgres import EmbeddedPostgres
-
-        database = EmbeddedPostgres(Path(folder))
-        database.start()
-        running = Lab(free_port(), target.server_port, {**os.environ, **servers.process_environment("web", HOST)})
+    target = http.server.ThreadingHTTPServer((HOST, 0), Target)
+    threading.Thread(target=target.serve_forever, daemon=True).start()
+    allowed = f"{HOST}:{target.server_port}"
+    with tempfile.TemporaryDirectory() as folder, database(Path(folder), OUTBOUND_ALLOW=allowed) as environment:
+        running = Lab(free_port(), target.server_port, environment)
         try:
-            subprocess.run(
-                [sys.executable, "manage.py", "migrate", "--prepare"],
-                env=running.environment, cwd=BASE_DIR, check=True, stdout=subprocess.DEVNULL,
-            )  # fmt: skip
-            running.start(*servers.web_command(host=HOST, port=running.port, workers=1, threads=4))
-            wait_for(f"{running.url}/healthz")
+            running.start_web(running.port)
             yield running
         finally:
-            for process in running.processes:
-                process.terminate()
-            for process in running.processes:
-                process.wait(40)
+            running.stop(*running.processes)
             target.shutdown()
-            database.release()
 
 
 def free_port() -> int:

@@ -67,9 +67,6 @@ def main() -> None:
         lab() as running,
         httpx.Client(base_url=running.url, timeout=30, headers={"Authorization": f"Bearer {TOKEN}"}) as client,
     ):
-        import django
-
-        django.setup()
         config = {"method": "POST", "url": f"http://127.0.0.1:{running.target_port}/"}
         running.start_worker()
         time.sleep(5)

@@ -51,10 +51,7 @@ def backlog(name: str, running: Lab, client: httpx.Client, workers: int) -> None
     ended = sorted(WorkflowExecution.objects.values_list("finished_at", flat=True))
     ended = ended[len(ended) // 10 :]  # the start is left out
     print(f"{name}: {(len(ended) - 1) / (ended[-1] - ended[0]).total_seconds():.0f} runs/s", flush=True)
-    for process in processes:
-        process.terminate()
-        process.wait(40)
-        running.processes.remove(process)
+    running.stop(*processes)
 
 
 def trickle(running: Lab, client: httpx.Client) -> None:
@@ -76,9 +73,6 @@ def trickle(running: Lab, client: httpx.Client) -> None:
 
 def main() -> None:
     with lab() as running, httpx.Client(base_url=running.url, timeout=30) as client:
-        import django
-
-        django.setup()
         answer = client.post(
             "/v1/workflows", json=workflow(running.target_port), headers={"Authorization": f"Bearer {TOKEN}"}
         )
