@@ -38,6 +38,7 @@ from automation_lab.core.exceptions import AutomationLabError
 from inbox import forward_admin, replay_admin, reverify, search, services, source_admin, subscriptions  # noqa: F401
 from inbox.console import columns, filters, listing, replaying, words
 from inbox.console.commands import curl_command
+from inbox.filters import counted_rows
 from inbox.models import PAYLOAD_REMOVED, Webhook
 
 
@@ -150,6 +151,9 @@ class WebhookAdmin(replaying.ReplayPages, ServiceAdmin):
 
     def get_list_display(self, request: HttpRequest) -> list[str]:
         return self.rejected_display if request.GET.get("status") == Webhook.Status.REJECTED else self.list_display
+
+    def counted_rows(self, request: HttpRequest) -> int:
+        return counted_rows(name for name, value in request.GET.items() if value)
 
     def complete_rows(self, rows: Iterable[Webhook]) -> None:
         listing.complete_rows(rows)

@@ -16,11 +16,10 @@ from rest_framework.response import Response
 
 from automation_lab.core import audit
 from automation_lab.core.exceptions import Gone
-from automation_lab.core.pagination import MAX_ROWS
 from automation_lab.core.viewsets import DestroyMixin, LabGenericViewSet, LabModelViewSet, PartialUpdateMixin
-from inbox import search, services
+from inbox import services
 from inbox.export_views import ExportAction
-from inbox.filters import SourceFilterSet, WebhookFilterSet
+from inbox.filters import SourceFilterSet, WebhookFilterSet, counted_rows
 from inbox.models import PAYLOAD_REMOVED, Source, Webhook
 from inbox.replay_viewsets import ReplayActions
 from inbox.serializers import SourceSerializer, WebhookSerializer, WebhookSummarySerializer
@@ -58,19 +57,8 @@ class WebhookViewSet(
     scope_area = "inbox"
 
     @property
-    def ordering(self) -> list[str] | None:
-        """Within a time range by time: only that index finds an old range without reading all that is newer."""
-        return ["-received_at"] if {"received_after", "received_before"} & self._filters else None
-
-    @property
     def counted_rows(self) -> int:
-        """What a header, the body or a range of time decides takes longer to count."""
-        dear = any(name == "q" or name.startswith((*search.PREFIXES, "received_")) for name in self._filters)
-        return search.COUNTED_ROWS if dear else MAX_ROWS
-
-    @property
-    def _filters(self) -> set[str]:
-        return {name for name, value in self.request.query_params.items() if value} if self.request else set()
+        return counted_rows(name for name, value in self.request.query_params.items() if value)
 
     def get_queryset(self) -> QuerySet[Webhook]:
         if self.action == "list":

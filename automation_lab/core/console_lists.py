@@ -17,22 +17,23 @@ MAX_COUNT = 10_000
 
 
 class CappedPaginator(Paginator):
-    """Counts to 10,000 and no further: an exact count of a big table would cost more than its page."""
+    """Counts to `counted_rows` and no further: an exact count of a big table would cost more than its page."""
 
     template_name = "automation_lab/pagination.html"
+    counted_rows = MAX_COUNT
 
     @cached_property
     def _found(self) -> int:
         rows: Any = self.object_list  # always a queryset
-        return rows.order_by()[: MAX_COUNT + 1].count()
+        return rows.order_by()[: self.counted_rows + 1].count()
 
     @cached_property
     def count(self) -> int:
-        return min(self._found, MAX_COUNT)
+        return min(self._found, self.counted_rows)
 
     @property
     def is_capped(self) -> bool:
-        return self._found > MAX_COUNT
+        return self._found > self.counted_rows
 
 
 class LabChangeList(ChangeList):
