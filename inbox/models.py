@@ -13,7 +13,12 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from automation_lab.core.execution.models import Execution, execution_constraints, execution_indexes
+from automation_lab.core.execution.models import (
+    Execution,
+    ExecutionStatus,
+    execution_constraints,
+    execution_indexes,
+)
 from automation_lab.core.models import TimeStampedModel
 from inbox import validators
 from inbox.querysets import SourceQuerySet, WebhookQuerySet
@@ -224,20 +229,13 @@ class Webhook(TimeStampedModel):
 class Forward(Execution):
     """One sending of a stored webhook to another address, with every answer."""
 
-    class Status(models.TextChoices):
-        PENDING = "pending"
-        RUNNING = "running"
-        SUCCESS = "success"
-        FAILED = "failed"
-        CANCELLED = "cancelled"
-        TIMEOUT = "timeout"
+    Status = ExecutionStatus
 
     class Mode(models.TextChoices):
         ORIGINAL = "original"
         RESIGNED = "resigned"
         EDITED = "edited"
 
-    status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
     webhook = models.ForeignKey(Webhook, on_delete=models.CASCADE, related_name="forwards")
     replay = models.ForeignKey(
         Replay, null=True, blank=True, on_delete=models.CASCADE, related_name="forwards", help_text="What ordered it."

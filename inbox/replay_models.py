@@ -8,7 +8,13 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Q
 
-from automation_lab.core.execution.models import Execution, execution_constraints, execution_indexes
+from automation_lab.core.execution.models import (
+    Execution,
+    ExecutionAttempt,
+    ExecutionStatus,
+    execution_constraints,
+    execution_indexes,
+)
 from automation_lab.core.models import TimeStampedModel
 
 SLOWEST_RATE = 0.1
@@ -22,15 +28,8 @@ class Replay(Execution):
     `options` is what the target needs (workflow, url, mode, body, headers, signing, retry_policy), its secret encrypted.
     """
 
-    class Status(models.TextChoices):
-        PENDING = "pending"
-        RUNNING = "running"
-        SUCCESS = "success"
-        FAILED = "failed"
-        CANCELLED = "cancelled"
-        TIMEOUT = "timeout"
+    Status = ExecutionStatus
 
-    status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
     filters = models.JSONField(default=dict, blank=True, help_text="The selection, as it was asked for.")
     webhook_ids = ArrayField(models.BigIntegerField(), default=list)
     target = models.CharField(max_length=20)
@@ -60,31 +59,11 @@ class Replay(Execution):
         return f"replay #{self.pk} of {self.total_count} webhooks"
 
 
-class ForwardAttempt(models.Model):
+class ForwardAttempt(ExecutionAttempt):
     """One try of a forward, by one worker under one epoch."""
 
-    class Status(models.TextChoices):
-        RUNNING = "running"
-        SUCCESS = "success"
-        FAILED = "failed"
-        CANCELLED = "cancelled"
-        TIMEOUT = "timeout"
-        LOST = "lost"
-        RELEASED = "released"
-
     forward = models.ForeignKey("inbox.Forward", on_delete=models.CASCADE, related_name="attempts")
-    number = models.PositiveIntegerField()
-    epoch = models.PositiveIntegerField()
-    worker = models.BigIntegerField()
-    status = models.CharField(max_length=10, choices=Status, default=Status.RUNNING)
-    started_at = models.DateTimeField()
-    finished_at = models.DateTimeField(null=True, blank=True)
-    duration_ms = models.PositiveBigIntegerField(null=True, blank=True)
-    error_class = models.CharField(max_length=100, blank=True, help_text="Error code such as timeout.total.")
-    error_message = models.TextField(blank=True)
     answer = models.JSONField(null=True, blank=True, help_text="{status, headers, body, elapsed_ms}: the body capped.")
-    next_attempt_at = models.DateTimeField(null=True, blank=True)
-    next_reason = models.CharField(max_length=200, blank=True)
 
     class Meta:
         db_table = "webhook_forward_attempts"

@@ -6,7 +6,14 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 
-from automation_lab.core.execution.models import Execution, LogLine, execution_constraints, execution_indexes
+from automation_lab.core.execution.models import (
+    Execution,
+    ExecutionAttempt,
+    ExecutionStatus,
+    LogLine,
+    execution_constraints,
+    execution_indexes,
+)
 from automation_lab.core.models import TimeStampedModel
 from tasks.querysets import ScheduledTaskQuerySet, TaskExecutionQuerySet
 
@@ -157,31 +164,10 @@ class TaskExecution(Execution):
         return f"run #{self.pk} of task #{self.task_id}"
 
 
-class TaskAttempt(models.Model):
+class TaskAttempt(ExecutionAttempt):
     """One try of a task execution, by one worker under one epoch."""
 
-    class Status(models.TextChoices):
-        RUNNING = "running"
-        SUCCESS = "success"
-        FAILED = "failed"
-        CANCELLED = "cancelled"
-        TIMEOUT = "timeout"
-        LOST = "lost"
-        RELEASED = "released"
-
     execution = models.ForeignKey(TaskExecution, on_delete=models.CASCADE, related_name="attempts")
-    number = models.PositiveIntegerField()
-    epoch = models.PositiveIntegerField()
-    worker = models.BigIntegerField()
-    status = models.CharField(max_length=10, choices=Status, default=Status.RUNNING)
-    started_at = models.DateTimeField()
-    finished_at = models.DateTimeField(null=True, blank=True)
-    duration_ms = models.PositiveBigIntegerField(null=True, blank=True)
-    error_class = models.CharField(max_length=100, blank=True, help_text="Error code such as timeout.total.")
-    error_message = models.TextField(blank=True)
-    answer = models.JSONField(null=True, blank=True, help_text="{status, headers, body}: head and capped body.")
-    next_attempt_at = models.DateTimeField(null=True, blank=True)
-    next_reason = models.CharField(max_length=200, blank=True)
 
     class Meta:
         db_table = "task_attempts"
@@ -201,9 +187,6 @@ class TaskLog(LogLine):
         db_table = "task_logs"
         ordering = ["execution_id", "epoch", "seq"]
         constraints = [models.UniqueConstraint(fields=["execution", "epoch", "seq"], name="task_logs_execution_seq")]
-
-    def __str__(self) -> str:
-        return self.text[:80]
 
 
 class Secret(TimeStampedModel):
@@ -266,15 +249,8 @@ class NotificationChannel(TimeStampedModel):
 class Notification(Execution):
     """One message to one channel. While it waits, further events of the same kind only raise its `count`."""
 
-    class Status(models.TextChoices):
-        PENDING = "pending"
-        RUNNING = "running"
-        SUCCESS = "success"
-        FAILED = "failed"
-        CANCELLED = "cancelled"
-        TIMEOUT = "timeout"
+    Status = ExecutionStatus
 
-    status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
     channel = models.ForeignKey(NotificationChannel, on_delete=models.CASCADE, related_name="notifications")
     event = models.CharField(max_length=20, help_text="failure, recovery, skipped or paused.")
     subject = models.CharField(max_length=64, help_text="What it is about, such as task:5.")

@@ -5,7 +5,14 @@ from __future__ import annotations
 from django.db import models
 from django.db.models import Q
 
-from automation_lab.core.execution.models import Execution, LogLine, execution_constraints, execution_indexes
+from automation_lab.core.execution.models import (
+    Attempt,
+    Execution,
+    ExecutionStatus,
+    LogLine,
+    execution_constraints,
+    execution_indexes,
+)
 from automation_lab.core.models import TimeStampedModel
 from workflows.querysets import WorkflowExecutionQuerySet, WorkflowQuerySet
 
@@ -87,13 +94,7 @@ class WorkflowVersion(models.Model):
 class WorkflowExecution(Execution):
     """One run of a workflow on one version of it. The document's `step_results` and `logs` are built from rows."""
 
-    class Status(models.TextChoices):
-        PENDING = "pending"
-        RUNNING = "running"
-        SUCCESS = "success"
-        FAILED = "failed"
-        CANCELLED = "cancelled"
-        TIMEOUT = "timeout"
+    Status = ExecutionStatus
 
     class WaitingFor(models.TextChoices):
         NOTHING = "", "nothing"
@@ -104,7 +105,6 @@ class WorkflowExecution(Execution):
         CHILD = "child"
         DECISION = "decision"
 
-    status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
     workflow = models.ForeignKey(Workflow, on_delete=models.CASCADE, related_name="executions")
     version = models.ForeignKey(WorkflowVersion, on_delete=models.PROTECT, related_name="executions")
     waiting_for = models.CharField(max_length=10, choices=WaitingFor, default=WaitingFor.NOTHING, blank=True)
@@ -195,26 +195,10 @@ class StepExecution(TimeStampedModel):
         return f"{self.path} of run #{self.execution_id}"
 
 
-class StepAttempt(models.Model):
+class StepAttempt(Attempt):
     """One try of a step, by one worker under one epoch."""
 
-    class Status(models.TextChoices):
-        RUNNING = "running"
-        SUCCESS = "success"
-        FAILED = "failed"
-        CANCELLED = "cancelled"
-        TIMEOUT = "timeout"
-        LOST = "lost"
-        RELEASED = "released"
-
     step = models.ForeignKey(StepExecution, on_delete=models.CASCADE, related_name="attempts")
-    number = models.PositiveIntegerField()
-    epoch = models.PositiveIntegerField()
-    worker = models.BigIntegerField()
-    status = models.CharField(max_length=10, choices=Status, default=Status.RUNNING)
-    started_at = models.DateTimeField()
-    finished_at = models.DateTimeField(null=True, blank=True)
-    duration_ms = models.PositiveBigIntegerField(null=True, blank=True)
     error = models.JSONField(null=True, blank=True)
 
     class Meta:
@@ -240,9 +224,6 @@ class WorkflowLog(LogLine):
         constraints = [
             models.UniqueConstraint(fields=["execution", "epoch", "seq"], name="workflow_logs_execution_seq")
         ]
-
-    def __str__(self) -> str:
-        return self.text[:80]
 
 
 class MessageTemplate(TimeStampedModel):

@@ -14,6 +14,17 @@ LIVE_STATUSES = ("pending", "running")
 E = TypeVar("E", bound="Execution")
 
 
+class ExecutionStatus(models.TextChoices):
+    """What every execution can be in; a task execution has two more."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCESS = "success"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMEOUT = "timeout"
+
+
 class Execution(TimeStampedModel):
     """One run, as the row that is at once its queue entry, its lock and its record.
 
@@ -22,7 +33,7 @@ class Execution(TimeStampedModel):
     nothing. `job_id` is the waiting hint in the queue.
     """
 
-    status = models.CharField(max_length=10, default="pending")  # concrete classes give the choices
+    status = models.CharField(max_length=10, choices=ExecutionStatus, default=ExecutionStatus.PENDING)
     due_at = models.DateTimeField(null=True, blank=True)
     worker = models.BigIntegerField(null=True, blank=True)
     epoch = models.PositiveIntegerField(default=0)
@@ -67,6 +78,43 @@ class Execution(TimeStampedModel):
         return self.status not in LIVE_STATUSES
 
 
+class Attempt(models.Model):
+    """One try, by one worker under one epoch."""
+
+    class Status(models.TextChoices):
+        RUNNING = "running"
+        SUCCESS = "success"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+        TIMEOUT = "timeout"
+        LOST = "lost"
+        RELEASED = "released"
+
+    number = models.PositiveIntegerField()
+    epoch = models.PositiveIntegerField()
+    worker = models.BigIntegerField()
+    status = models.CharField(max_length=10, choices=Status, default=Status.RUNNING)
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True, blank=True)
+    duration_ms = models.PositiveBigIntegerField(null=True, blank=True)
+
+    class Meta:
+        abstract = True
+
+
+class ExecutionAttempt(Attempt):
+    """One try of a whole execution, with what came back and what follows."""
+
+    error_class = models.CharField(max_length=100, blank=True, help_text="Error code such as timeout.total.")
+    error_message = models.TextField(blank=True)
+    answer = models.JSONField(null=True, blank=True, help_text="{status, headers, body}: head and capped body.")
+    next_attempt_at = models.DateTimeField(null=True, blank=True)
+    next_reason = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        abstract = True
+
+
 def reference(model: type[E], pk: int) -> E:
     """An instance that stands for row `pk` and has not been read."""
     execution = model()
@@ -91,6 +139,9 @@ class LogLine(models.Model):
 
     class Meta:
         abstract = True
+
+    def __str__(self) -> str:
+        return self.text[:80]
 
 
 def execution_constraints(table: str, *, running: str = "running") -> list[models.BaseConstraint]:
