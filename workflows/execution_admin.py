@@ -6,8 +6,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.db.models import QuerySet
-from django.forms.widgets import Script
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.safestring import SafeString
@@ -18,21 +16,9 @@ from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from automation_lab.core import display as show
-from automation_lab.core.admin import (
-    Panel,
-    ReadOnlyAdmin,
-    confirmation,
-    duration_column,
-    id_column,
-    json_column,
-    panel_of,
-    section,
-    state_column,
-    text_column,
-    trace_column,
-    when_column,
-)
+from automation_lab.core.admin import Panel, confirmation, json_column, panel_of, section, state_column
 from automation_lab.core.console_forms import JSONTextField, TimeRangeFilter
+from automation_lab.core.execution.admin import ExecutionAdmin, cancel_action, reference_column
 from workflows import console, services, step_admin  # noqa: F401 - the last registers the steps
 from workflows.models import WorkflowExecution
 from workflows.resume_page import resume_view
@@ -53,7 +39,7 @@ class DecisionForm(BaseDialogForm):
 
 
 @admin.register(WorkflowExecution)
-class WorkflowExecutionAdmin(ReadOnlyAdmin):
+class WorkflowExecutionAdmin(ExecutionAdmin):
     list_display = [
         "show_id",
         "show_status",
@@ -64,7 +50,6 @@ class WorkflowExecutionAdmin(ReadOnlyAdmin):
         "show_created_at",
         "show_error_start",
     ]
-    list_display_links = ["show_id"]
     list_filter = [
         ("status", ChoicesDropdownFilter),
         ("waiting_for", ChoicesDropdownFilter),
@@ -73,10 +58,6 @@ class WorkflowExecutionAdmin(ReadOnlyAdmin):
     ]
     list_select_related = ["workflow", "version"]
     list_defer = ["trigger_data", "variables", "output", "workflow__steps", "workflow__variables", "version__steps"]
-    search_exact = ["id", "correlation_id"]
-    search_help_text = "A run's id or correlation id, whole"
-    date_hierarchy = "created_at"
-    sortable_by: list[str] = []
     actions = ["cancel_selected"]
     actions_detail = ["decide", "cancel", "resume"]
     fieldsets = [
@@ -93,21 +74,17 @@ class WorkflowExecutionAdmin(ReadOnlyAdmin):
         section("Engine", "attempt|epoch worker|job_id priority|depth dedupe_key", collapsed=True),
     ]
 
-    show_id = id_column
-    show_status = state_column()
     show_waiting_for = state_column("waiting_for", "Waiting for")
-    show_duration = duration_column()
     show_trigger_data = json_column("trigger_data")
     show_variables = json_column("variables")
     show_output = json_column("output")
-    show_error = text_column("error_message", "Error")
-    show_created_at = when_column("created_at")
-    show_due_at = when_column("due_at")
-    show_started_at = when_column("started_at")
-    show_finished_at = when_column("finished_at")
-    show_cancel_requested_at = when_column("cancel_requested_at")
-    show_deadline_at = when_column("deadline_at")
-    show_trace = trace_column
+    show_webhook = reference_column("webhook", "Webhook")
+    show_parent = reference_column("parent", "Called by")
+    show_resumed_from = reference_column("resumed_from", "Resumes")
+
+    cancel = cancel_action(
+        "Cancel this run", "The step that is under way is cut off; no other begins.", "Cancel the run"
+    )
 
     @display(description="Workflow")
     def show_workflow(self, run: WorkflowExecution) -> SafeString:
@@ -121,57 +98,18 @@ class WorkflowExecutionAdmin(ReadOnlyAdmin):
     def show_trigger(self, run: WorkflowExecution) -> str:
         return run.trigger_source
 
-    @display(description="Webhook")
-    def show_webhook(self, run: WorkflowExecution) -> SafeString:
-        return show.object_link("inbox.webhook", run.webhook_id, f"#{run.webhook_id}")
-
     @display(description="Steps")
     def show_progress(self, run: WorkflowExecution) -> Any:
         done = f"{run.current_step} of {run.total_steps}"
         return show.joined([done, show.label(f"waits: {run.waiting_for}", "warn")]) if run.waiting_for else done
-
-    @display(description="Called by")
-    def show_parent(self, run: WorkflowExecution) -> SafeString:
-        return show.object_link("workflows.workflowexecution", run.parent_id, f"#{run.parent_id}")
-
-    @display(description="Resumes")
-    def show_resumed_from(self, run: WorkflowExecution) -> SafeString:
-        return show.object_link("workflows.workflowexecution", run.resumed_from_id, f"#{run.resumed_from_id}")
-
-    @display(description="Error")
-    def show_error_start(self, run: WorkflowExecution) -> Any:
-        return show.shortened(run.error_message, 60)
-
-    class Media:
-        js = [Script("automation_lab/run_page.js", type="module")]
-
-    def is_live(self, instance: WorkflowExecution) -> bool:
-        return not instance.is_finished
 
     def offers(self, instance: WorkflowExecution, name: str) -> bool:
         if name == "decide":
             return instance.waiting_for == WorkflowExecution.WaitingFor.DECISION
         return instance.is_finished == (name == "resume")
 
-    def has_cancel_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self.allows(request, "workflows.change_workflowexecution")
-
-    @action(
-        description="Cancel",
-        url_path="cancel",
-        icon="cancel",
-        variant=ActionVariant.DANGER,
-        permissions=["cancel"],
-        dialog=confirmation(
-            "Cancel this run", "The step that is under way is cut off; no other begins.", "Cancel the run"
-        ),
-    )
-    def cancel(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
-        def cancel(run: WorkflowExecution) -> str:
-            services.cancel_execution(execution=run)
-            return "Cancel requested."
-
-        return self.act(request, object_id, cancel)
+    def cancel_one(self, execution: WorkflowExecution) -> None:
+        services.cancel_execution(execution=execution)
 
     @action(
         description="Decide",
@@ -204,10 +142,6 @@ class WorkflowExecutionAdmin(ReadOnlyAdmin):
     @action(description="Resume", url_path="resume", icon="resume", permissions=["cancel"])
     def resume(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return resume_view(self, request, object_id)
-
-    @action(description="Cancel selected runs", permissions=["cancel"])
-    def cancel_selected(self, request: HttpRequest, queryset: QuerySet[WorkflowExecution]) -> None:
-        self.act_on_all(request, queryset, lambda run: services.cancel_execution(execution=run), "Cancel requested.")
 
     def get_panels(self, request: HttpRequest, instance: WorkflowExecution) -> list[Panel]:
         now = timezone.now()

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.urls import URLPattern, path
-from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
-from unfold.decorators import display
 
 from automation_lab.core import display as show
-from automation_lab.core.admin import (
-    Panel,
-    ReadOnlyAdmin,
-    duration_column,
-    id_column,
-    json_column,
-    panel_of,
-    section,
-    state_column,
-    text_column,
-    when_column,
-)
+from automation_lab.core.admin import Panel, ReadOnlyAdmin, id_column, json_column, panel_of, section, when_column
 from automation_lab.core.console_pages import row_or_404
+from automation_lab.core.execution.admin import HistoryAdmin, LogLineAdmin, reference_column
 from workflows.approval_console import approval_view
 from workflows.models import StepAttempt, StepExecution, WaitToken, WorkflowLog
 
@@ -35,7 +21,7 @@ PANEL_ROWS = 20
 
 
 @admin.register(StepExecution)
-class StepExecutionAdmin(ReadOnlyAdmin):
+class StepExecutionAdmin(HistoryAdmin):
     list_display = [
         "show_id",
         "show_status",
@@ -46,33 +32,21 @@ class StepExecutionAdmin(ReadOnlyAdmin):
         "show_duration",
         "show_started_at",
     ]
-    list_display_links = ["show_id"]
-    list_filter = [("status", ChoicesDropdownFilter)]
     list_defer = ["input", "output", "error"]
     search_exact = ["id", "execution_id"]
     search_help_text = "The id of a step or of a run"
-    ordering = ["-id"]
-    sortable_by: list[str] = []
     fieldsets = [
         section(None, "show_execution|show_status path|type name|attempt generation|interruptions idempotency_key"),
         section("Data", "show_input show_output show_error"),
         section("Timing", "show_started_at|show_finished_at show_duration|show_scheduled_at show_next_attempt_at"),
     ]
 
-    show_id = id_column
-    show_status = state_column()
+    show_execution = reference_column("execution", "Run")
     show_input = json_column("input")
     show_output = json_column("output")
     show_error = json_column("error")
-    show_duration = duration_column()
     show_scheduled_at = when_column("scheduled_at")
     show_next_attempt_at = when_column("next_attempt_at")
-    show_started_at = when_column("started_at")
-    show_finished_at = when_column("finished_at")
-
-    @display(description="Run")
-    def show_execution(self, step: StepExecution) -> SafeString:
-        return show.object_link("workflows.workflowexecution", step.execution_id, f"#{step.execution_id}")
 
     def get_panels(self, request: HttpRequest, instance: StepExecution) -> list[Panel]:
         return [attempts_panel(instance)]
@@ -127,7 +101,7 @@ def attempts_panel(step: StepExecution) -> Panel:
 
 
 @admin.register(StepAttempt)
-class StepAttemptAdmin(ReadOnlyAdmin):
+class StepAttemptAdmin(HistoryAdmin):
     list_display = [
         "show_id",
         "show_status",
@@ -138,51 +112,22 @@ class StepAttemptAdmin(ReadOnlyAdmin):
         "show_duration",
         "show_started_at",
     ]
-    list_display_links = ["show_id"]
-    list_filter = [("status", ChoicesDropdownFilter)]
     list_defer = ["error"]
     search_exact = ["step_id"]
     search_help_text = "The id of a step"
-    ordering = ["-id"]
-    sortable_by: list[str] = []
     fieldsets = [
         section(None, "show_step show_status number epoch worker show_error"),
         section("Timing", "show_started_at show_finished_at show_duration"),
     ]
 
-    show_id = id_column
-    show_status = state_column()
+    show_step = reference_column("step", "Step")
     show_error = json_column("error")
-    show_duration = duration_column()
-    show_started_at = when_column("started_at")
-    show_finished_at = when_column("finished_at")
-
-    @display(description="Step")
-    def show_step(self, attempt: StepAttempt) -> SafeString:
-        return show.object_link("workflows.stepexecution", attempt.step_id, f"#{attempt.step_id}")
 
 
 @admin.register(WorkflowLog)
-class WorkflowLogAdmin(ReadOnlyAdmin):
+class WorkflowLogAdmin(LogLineAdmin):
     list_display = ["show_at", "show_level", "show_execution", "path", "show_text_start"]
-    list_filter = [("level", ChoicesDropdownFilter)]
-    search_exact = ["execution_id"]
-    search_help_text = "The id of a run"
-    ordering = ["-id"]
-    sortable_by: list[str] = []
     fieldsets = [section(None, "show_execution path show_at show_level epoch seq show_text")]
-
-    show_at = when_column("at", "When")
-    show_level = state_column("level", "Level")
-    show_text = text_column("text")
-
-    @display(description="Run")
-    def show_execution(self, line: WorkflowLog) -> SafeString:
-        return show.object_link("workflows.workflowexecution", line.execution_id, f"#{line.execution_id}")
-
-    @display(description="Text")
-    def show_text_start(self, line: WorkflowLog) -> Any:
-        return show.shortened(line.text, 160)
 
 
 @admin.register(WaitToken)
@@ -199,10 +144,7 @@ class WaitTokenAdmin(ReadOnlyAdmin):
     fieldsets = [section(None, "kind show_step show_created_at show_expires_at show_used_at")]
 
     show_id = id_column
+    show_step = reference_column("step", "Step")
     show_created_at = when_column("created_at")
     show_expires_at = when_column("expires_at")
     show_used_at = when_column("used_at")
-
-    @display(description="Step")
-    def show_step(self, token: WaitToken) -> SafeString:
-        return show.object_link("workflows.stepexecution", token.step_id, f"#{token.step_id}")
