@@ -12,6 +12,7 @@ from unfold.contrib.filters.admin import DropdownFilter
 from unfold.decorators import display
 
 from apilogs.models import ApiLog, ApiLogDrop, ApiLogHour
+from automation_lab.core import curl
 from automation_lab.core import display as show
 from automation_lab.core.admin import (
     ReadOnlyAdmin,
@@ -130,7 +131,8 @@ class ApiLogAdmin(ReadOnlyAdmin):
     @display(description="Command")
     def show_curl(self, log: ApiLog) -> SafeString:
         headers = [pair for pair in show.as_pairs(log.request_headers) if "[redacted]" not in str(pair[1])]
-        return show.text_block(show.curl(log.method, origin_of(log) + log.path, headers, log.request_body or ""))
+        url = curl.address(origin_of(log), log.path, "")
+        return show.text_block(curl.command(log.method, url, headers, text=log.request_body or ""))
 
 
 def body_view(body: str | None) -> SafeString:

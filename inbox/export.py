@@ -6,10 +6,8 @@ import base64
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
-from django.conf import settings
-
+from automation_lab.core import curl
 from automation_lab.core.export import RENDERERS, ExportRenderer, Pages
 from automation_lab.core.redaction import redact_query
 from inbox.masking import mask_credentials
@@ -22,9 +20,6 @@ PAGE_ROWS = 500
 COLUMNS = [name for name in LIST_FIELDS if name != "duplicate_of"]
 CONTENT = ["query_string", "headers", "sha256", "raw_body", "raw_body_encoding"]
 LONGEST_ARGUMENT = 100_000  # bytes; the kernel takes 128 KiB
-LOCAL_SERVER = "http://127.0.0.1:8000"
-
-PATH_SAFE = "/~:@!$&'()*+,;=-._"
 
 Row = Mapping[str, Any]
 
@@ -92,46 +87,35 @@ def _as_text(raw: bytes) -> str | None:
 # --- curl -------------------------------------------------------------------------------------------------------------
 
 
-def as_curl(pages: Pages) -> Iterator[bytes]:
+def as_curl(pages: Pages, origin: str) -> Iterator[bytes]:
+    """A script of commands that send the webhooks again, to the lab at `origin`."""
     yield b"#!/bin/sh\n"
     for page in pages:
         yield "".join(
-            f"\n# webhook {row['id']} of {row['received_at']:%F %T} UTC\n{curl(row)}\n" for row in page
+            f"\n# webhook {row['id']} of {row['received_at']:%F %T} UTC\n{_command(row, origin)}\n" for row in page
         ).encode()
 
 
-def curl(row: Row) -> str:
-    """A shell command that sends the same request again, with its exact body."""
-    command = ["curl", "-I"] if row["method"] == "HEAD" else ["curl", "-X", row["method"]]
-    command.append(_url(row))
-    headers = kept_headers(row["headers"])
-    for name, value in headers:
-        command += ["-H", f"{name}: {value}"]
-    text = row["raw_body"]
+def _command(row: Row, origin: str) -> str:
+    """Sends the same request again, with its exact body."""
+    url, text = curl.address(origin, row["path"], row["query_string"]), row["raw_body"]
+    lines = curl.words(row["method"], url, kept_headers(row["headers"]), has_body=bool(text))
+    command = [word for line in lines for word in line]
     if not text:
         return shlex.join(command)
-    if not any(name.lower() == "content-type" for name, _ in headers):
-        command += ["-H", "Content-Type:"]  # or curl would say that it is a form
     is_text = row["raw_body_encoding"] == "utf-8"
     if is_text and "\x00" not in text and len(text.encode()) <= LONGEST_ARGUMENT:
         return shlex.join([*command, "--data-raw", text])
     encoded = base64.b64encode(text.encode()).decode() if is_text else text
-    lines = "\n".join(encoded[start : start + 76] for start in range(0, len(encoded), 76))
-    return f"base64 -d <<'END' | {shlex.join([*command, '--data-binary', '@-'])}\n{lines}\nEND"
-
-
-def _url(row: Row) -> str:
-    query = f"?{row['query_string']}" if row["query_string"] else ""
-    return f"{settings.PUBLIC_URL or LOCAL_SERVER}{quote(row['path'], safe=PATH_SAFE)}{query}"
+    wrapped = "\n".join(encoded[start : start + 76] for start in range(0, len(encoded), 76))
+    return f"base64 -d <<'END' | {shlex.join([*command, '--data-binary', '@-'])}\n{wrapped}\nEND"
 
 
 class CurlExport(ExportRenderer):
+    """Written by `as_curl`, which has to know the address, too."""
+
     media_type = "text/x-shellscript"
     format = "curl"
-
-    @staticmethod
-    def write(pages: Pages, fields: Sequence[str]) -> Iterator[bytes]:
-        return as_curl(pages)
 
 
 FORMATS: list[type[ExportRenderer]] = [*RENDERERS, CurlExport]

@@ -11,6 +11,7 @@ from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
 
+from automation_lab.core import display as show
 from automation_lab.core.exceptions import Invalid
 from automation_lab.core.export import ExportRenderer
 from automation_lab.core.filters import check_query_parameters
@@ -58,8 +59,12 @@ class ExportAction:
         by_time = any(request.query_params.get(name) for name in ("received_after", "received_before"))
         rows = export.pages(webhooks, by_time=by_time, with_bodies=with_bodies)
         ending = export.ENDINGS.get(renderer.format, renderer.format)
+        if renderer.format == "curl":
+            content = export.as_curl(rows, show.origin(request))
+        else:
+            content = renderer.write(rows, export.fields(with_bodies=with_bodies))
         return StreamingHttpResponse(
-            renderer.write(rows, export.fields(with_bodies=with_bodies)),
+            content,
             content_type=f"{renderer.media_type}; charset=utf-8",
             headers={"Content-Disposition": f'attachment; filename="webhooks.{ending}"'},
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import Any
@@ -17,12 +16,12 @@ from django.utils.html import conditional_escape, format_html, format_html_join
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
+from automation_lab.core import curl
+
 EMPTY = SafeString("-")
 NO_BREAK = "\u00a0"
 MAX_TEXT_CHARACTERS = 65_536
 MAX_HEX_BYTES = 16_384
-
-CURL_SETS = frozenset({"host", "content-length", "accept-encoding", "connection", "transfer-encoding"})
 
 TONES = {
     "success": "good",
@@ -251,15 +250,6 @@ def views(blocks: Mapping[str, SafeString], *, download_url: str = "") -> SafeSt
     )
 
 
-def curl(method: str, url: str, headers: Iterable[Sequence[str]], body: str) -> str:
-    """The request as a shell command; headers that curl sets by itself are left out."""
-    lines = [f"curl -X {shlex.quote(method)} {shlex.quote(url)}"]
-    lines += ["  -H " + shlex.quote(f"{name}: {value}") for name, value in headers if name.lower() not in CURL_SETS]
-    if body:
-        lines.append(f"  --data-binary {shlex.quote(body)}")
-    return " \\\n".join(lines)
-
-
 def origin(request: HttpRequest) -> str:
     """Where this installation is reached, such as https://lab.example.com."""
     return settings.PUBLIC_URL or request.build_absolute_uri("/").rstrip("/")
@@ -268,7 +258,9 @@ def origin(request: HttpRequest) -> str:
 def first_command(origin: str) -> str:
     """A command that sends a first webhook."""
     headers = [["Content-Type", "application/json"]]
-    return curl("POST", f"{origin}/v1/webhooks/inbox/hello?event_type=greeting", headers, '{"hello": "lab"}')
+    return curl.command(
+        "POST", f"{origin}/v1/webhooks/inbox/hello?event_type=greeting", headers, text='{"hello": "lab"}'
+    )
 
 
 def hex_block(data: bytes) -> SafeString:

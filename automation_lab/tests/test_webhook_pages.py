@@ -356,6 +356,16 @@ def test_a_binary_body_is_named_as_a_file_in_the_command(console):
     assert f"--data-binary @webhook-{webhook.pk}.bin" in console.get(page("change", webhook.pk)).content.decode()
 
 
+def test_a_command_reads_no_file_that_a_sender_names(console):
+    webhook = WebhookFactory(path="/v1/webhooks/inbox/a b", query_string="token=canary", raw_body=b"@/etc/passwd")
+
+    shown = text(console, webhook)
+
+    assert "--data-raw @/etc/passwd" in shown
+    assert "/v1/webhooks/inbox/a%20b?token=[redacted]" in shown
+    assert "--globoff" in shown
+
+
 def test_each_key_of_the_body_copies_its_path(console):
     webhook = WebhookFactory(body={"repository": {"full_name": "octo/x"}})
 

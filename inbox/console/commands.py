@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+from automation_lab.core import curl
 from automation_lab.core import display as show
 from automation_lab.core.redaction import redact_query
 from inbox.masking import mask_credentials
 from inbox.models import Webhook
+from inbox.outgoing import kept_headers
 
 MOST_BYTES = 32_768
 
 
 def curl_command(webhook: Webhook, origin: str) -> str:
     """Long and binary bodies are named as a file, to be downloaded first."""
-    query = f"?{redact_query(webhook.query_string)}" if webhook.query_string else ""
-    command = show.curl(webhook.method, f"{origin}{webhook.path}{query}", _headers(webhook), "")
-    if not webhook.raw_body:
-        return command
+    url, headers = curl.address(origin, webhook.path, redact_query(webhook.query_string)), _headers(webhook)
     text = _body_text(webhook)
     if text is not None:
-        return show.curl(webhook.method, f"{origin}{webhook.path}{query}", _headers(webhook), text)
-    return f"# First download the body as webhook-{webhook.pk}.bin.\n{command} \\\n  --data-binary @webhook-{webhook.pk}.bin"
+        return curl.command(webhook.method, url, headers, text=text)
+    file = f"webhook-{webhook.pk}.bin"
+    return f"# First download the body as {file}.\n{curl.command(webhook.method, url, headers, file=file)}"
 
 
-def _headers(webhook: Webhook) -> list[list[str]]:
+def _headers(webhook: Webhook) -> list[tuple[str, str]]:
     """Without those that hold a credential: what is masked for display is left out."""
     pairs = show.as_pairs(webhook.headers)
-    return [pair for pair, masked in zip(pairs, mask_credentials(pairs), strict=True) if pair == masked]
+    return kept_headers([pair for pair, masked in zip(pairs, mask_credentials(pairs), strict=True) if pair == masked])
 
 
 def _body_text(webhook: Webhook) -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from django.utils import timezone
 
-from automation_lab.core import display as show
+from automation_lab.core import curl
 from automation_lab.core.exceptions import Invalid
 from inbox.console import words
 from inbox.models import Source
@@ -67,4 +67,4 @@ def _validity(source: Source, checks: tuple[Check, ...]) -> str:
 
 
 def _command(url: str, headers: dict[str, str], body: bytes) -> str:
-    return show.curl("POST", url, list(headers.items()), body.decode("utf-8", "replace"))
+    return curl.command("POST", url, list(headers.items()), text=body.decode("utf-8", "replace"))

@@ -170,7 +170,7 @@ def test_a_curl_command_sends_the_same_request(api, settings, body):
         method="PUT",
         path="/v1/webhooks/inbox/github/a b",
         query_string="a=%20b&c=%27",
-        headers=[["X-A", "it's; $(id)"], ["Host", "old"], ["Content-Length", "1"]],
+        headers=[["X-A", "it's; $(id)"], ["X-Empty", ""], ["Host", "old"], ["Content-Length", "1"]],
         raw_body=body,
     )
 
@@ -180,6 +180,19 @@ def test_a_curl_command_sends_the_same_request(api, settings, body):
 
     head, _, sent = server.requests[0].partition(b"\r\n\r\n")
     assert head.startswith(b"PUT /v1/webhooks/inbox/github/a%20b?a=%20b&c=%27 HTTP/1.1\r\n")
-    assert b"\r\nX-A: it's; $(id)\r\n" in head + b"\r\n"
+    assert b"\r\nX-A: it's; $(id)\r\nX-Empty:\r\n" in head + b"\r\n"
     assert b"application/x-www-form-urlencoded" not in head
     assert sent == body
+
+
+@pytest.mark.parametrize(
+    ("public_url", "origin"), [("", "http://lab.example.com:8131"), ("https://hooks.example.com", None)]
+)
+def test_the_commands_go_to_the_lab_that_was_asked(api, settings, public_url, origin):
+    settings.PUBLIC_URL, settings.ALLOWED_HOSTS = public_url, ["lab.example.com"]
+    WebhookFactory(path="/v1/webhooks/inbox/github")
+
+    exported = api.get(f"{EXPORT}?format=curl", headers={"host": "lab.example.com:8131"})
+
+    script = b"".join(exported.streaming_content).decode()
+    assert f" {origin or public_url}/v1/webhooks/inbox/github" in script

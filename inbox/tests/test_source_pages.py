@@ -363,7 +363,7 @@ def request_of(command):
         query_string=url.query,
         query_params=[list(pair) for pair in parse_qsl(url.query)],
         headers=headers,
-        raw_body=parts[parts.index("--data-binary") + 1].encode(),
+        raw_body=parts[parts.index("--data-raw") + 1].encode(),
         remote_addr="192.0.2.1",
     )
 

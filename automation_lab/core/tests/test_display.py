@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -102,22 +101,6 @@ def test_json_nested_very_deeply_does_not_break_the_page():
 def test_bytes_are_shown_with_offset_and_printable_characters():
     assert "000000  00 41 42 ff" in show.hex_block(b"\x00AB\xff")
     assert ".AB." in show.hex_block(b"\x00AB\xff")
-
-
-def test_a_command_survives_quotes_of_every_kind():
-    command = show.curl("POST", "http://localhost/a?b='c'", [["Host", "x"], ["X-A", 'it\'s "quoted"']], "it's $HOME")
-
-    words = shlex.split(command.replace("\\\n", ""))
-    assert words == [
-        "curl",
-        "-X",
-        "POST",
-        "http://localhost/a?b='c'",
-        "-H",
-        'X-A: it\'s "quoted"',
-        "--data-binary",
-        "it's $HOME",
-    ]
 
 
 def test_what_is_to_come_shows_how_long_until_and_the_instant_in_its_zone():
