@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.forms import ModelForm
 from django.http import Http404, HttpRequest, HttpResponse
@@ -17,32 +16,17 @@ from unfold.contrib.filters.admin import BooleanRadioFilter
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 from unfold.forms import BaseDialogForm
-from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
 from automation_lab.core import display as show
 from automation_lab.core.admin import Panel, ServiceAdmin, confirmation, section, when_column
-from automation_lab.core.console_forms import WriteOnlyField, add_errors, dialog_again
+from automation_lab.core.console_forms import add_errors, dialog_again
 from automation_lab.core.exceptions import AutomationLabError
 from inbox import services
-from inbox.console import source_page
+from inbox.console import source_page, source_secrets
 from inbox.console.quick_test import quick_test
-from inbox.console.source_form import MAX_OVERLAP_HOURS, SourceForm
+from inbox.console.source_form import SourceForm
+from inbox.console.source_secrets import Given, RemoveForm, RotateForm
 from inbox.models import Source, Webhook
-from inbox.secrets import SIGNATURE
-
-DEFAULT_OVERLAP_HOURS = 24
-
-
-class RotateForm(BaseDialogForm):
-    new_secret = WriteOnlyField(label="New secret", help_text="What the sender signs with from now on.")
-    keep_hours = forms.IntegerField(
-        label="Keep the old one for",
-        initial=DEFAULT_OVERLAP_HOURS,
-        min_value=0,
-        max_value=MAX_OVERLAP_HOURS,
-        widget=UnfoldAdminIntegerFieldWidget,
-        help_text="Hours. 0: it ends at once.",
-    )
 
 
 class QuickTestForm(BaseDialogForm):
@@ -57,6 +41,12 @@ class QuickTestForm(BaseDialogForm):
 
 ROTATE = confirmation(
     "Set a new secret", "Both are accepted while the sender changes over.", "Set the new secret", RotateForm
+)
+REMOVE = confirmation(
+    "Remove a secret",
+    "What is signed with it is refused from then on. Without any secret, every request is refused.",
+    "Remove",
+    RemoveForm,
 )
 QUICK_TEST = confirmation(
     "Signed test",
@@ -84,12 +74,12 @@ class SourceAdmin(ServiceAdmin):
     date_hierarchy = "created_at"
     empty_template = "inbox/empty_sources.html"
     panels_after = 0
-    actions_detail = ["quick_test", "rotate_secret", "confirm_open", "withdraw_open"]
+    actions_detail = ["quick_test", "rotate_secret", "remove_secret", "confirm_open", "withdraw_open"]
     fieldsets = [
         section(None, "name description enabled"),
         section(
             "Who may send",
-            "scheme new_secret|overlap_hours set_header|set_prefix set_content set_algorithm|set_encoding "
+            "scheme new_secret|overlap_hours verify_token set_header|set_prefix set_content set_algorithm|set_encoding "
             "set_key_encoding|set_separator set_timestamp_header|set_timestamp_unit set_tolerance_seconds set_url "
             "set_accept set_topics allowed_addresses|allowed_methods",
         ),
@@ -174,15 +164,22 @@ class SourceAdmin(ServiceAdmin):
         return form.changes(names)  # type: ignore[attr-defined]  # of SourceForm
 
     def create(self, request: HttpRequest, fields: dict[str, Any]) -> Source:
-        value, _ = fields.pop("new_secret", ""), fields.pop("overlap_hours", None)
-        return services.create_source(**fields, secrets=[{"value": value}] if value else [])
+        given, options = _given(fields), fields.get("scheme_settings", {})
+        secrets = source_secrets.changed(Source(), given, scheme=fields["scheme"], options=options)
+        return services.create_source(**fields, secrets=secrets)
 
     def update(self, request: HttpRequest, instance: Source, changes: dict[str, Any]) -> Source:
-        value, hours = changes.pop("new_secret", ""), changes.pop("overlap_hours", None)
-        secrets: list[services.SecretInput] | None = None
-        if value:
-            secrets = [{"value": value}, *_kept_secrets(instance, hours or 0)]
-        return services.update_source(source=instance, secrets=secrets, **changes)
+        given = _given(changes)
+        scheme = changes.get("scheme", instance.scheme)
+        options = changes.get("scheme_settings", instance.scheme_settings)
+        unfit = source_secrets.unfit_ids(instance, scheme, options)
+        secrets = source_secrets.changed(instance, given, scheme=scheme, options=options)
+        is_kept = not unfit and given == Given()
+        source = services.update_source(source=instance, secrets=None if is_kept else secrets, **changes)
+        if unfit:
+            message = "Secrets that the scheme cannot use were removed."
+            self.message_user(request, message, messages.WARNING)
+        return source
 
     def destroy(self, instance: Source) -> None:
         services.delete_source(source=instance)
@@ -191,7 +188,8 @@ class SourceAdmin(ServiceAdmin):
 
     def offers(self, instance: Source, name: str) -> bool:
         return {
-            "rotate": not instance.is_open,
+            "rotate": not instance.is_open and instance.scheme not in source_secrets.WITHOUT_SECRETS,
+            "remove-secret": bool(instance.secrets),
             "confirm-open": instance.is_open and not instance.open_confirmed,
             "withdraw-open": instance.is_open and instance.open_confirmed,
         }.get(name, True)
@@ -217,17 +215,28 @@ class SourceAdmin(ServiceAdmin):
     @action(description="New secret", url_path="rotate", icon="key", permissions=["change"], dialog=ROTATE)
     def rotate_secret(self, request: HttpRequest, form: RotateForm, object_id: str) -> HttpResponse:
         source = self._needed(request, object_id)
-        value, hours = form.cleaned_data["new_secret"], form.cleaned_data["keep_hours"]
-        kept = _kept_secrets(source, hours)
+        data = form.cleaned_data
+        given = Given(data["new_secret"], data["starts_at"], data["keep_hours"])
+        secrets = source_secrets.changed(source, given, scheme=source.scheme, options=source.scheme_settings)
         try:
-            services.update_source(source=source, secrets=[{"value": value}, *kept])
+            services.update_source(source=source, secrets=secrets)
         except AutomationLabError as error:
             add_errors(form, _at_new_secret(error))
             return dialog_again(request, ROTATE, form)
-        message = f"New secret set; the old one ends in {hours} h." if hours and kept else "New secret set."
+        message = _rotated(secrets)
         self.log_change(request, source, message)
         self.message_user(request, message)
         return self.go_to(request, self.page_of(source))
+
+    @action(
+        description="Remove a secret", url_path="remove-secret", icon="key_off", permissions=["change"], dialog=REMOVE
+    )
+    def remove_secret(self, request: HttpRequest, form: RemoveForm, object_id: str) -> HttpResponse:
+        def remove(source: Source) -> str:
+            services.update_source(source=source, secrets=source_secrets.without(source, form.cleaned_data["secret"]))
+            return "Secret removed."
+
+        return self.act(request, object_id, remove)
 
     @action(
         description="Confirm open",
@@ -258,6 +267,17 @@ class SourceAdmin(ServiceAdmin):
         return source
 
 
+def _given(fields: dict[str, Any]) -> Given:
+    """Takes what is about secrets out of `fields`."""
+    value, hours, token = (fields.pop(name, None) for name in ("new_secret", "overlap_hours", "verify_token"))
+    return Given(value or "", hours=hours or 0, verify_token=token or "")
+
+
+def _rotated(secrets: Iterable[services.SecretInput]) -> str:
+    ends = [end for secret in secrets if (end := secret.get("expires_at"))]
+    return f"New secret set; the old one ends on {max(ends):%Y-%m-%d at %H:%M} UTC." if ends else "New secret set."
+
+
 def _confirm(source: Source, confirmed: bool) -> str:
     services.update_source(source=source, open_confirmed=confirmed)
     return "Confirmed: anybody may send." if confirmed else "Confirmation withdrawn."
@@ -273,20 +293,3 @@ def _without(line: Any, names: tuple[str, ...]) -> Any:
         return line
     kept = tuple(name for name in line if name not in names)
     return kept if len(kept) > 1 else kept[0]
-
-
-def _kept_secrets(source: Source, hours: int) -> list[services.SecretInput]:
-    """What stays beside a new secret: what is not for signing, and for some hours what signed until now."""
-    end = timezone.now() + timedelta(hours=hours)
-    kept: list[services.SecretInput] = []
-    for secret in source.secrets:
-        starts_at, expires_at = (_instant(secret.get(name)) for name in ("starts_at", "expires_at"))
-        if secret.get("use", SIGNATURE) != SIGNATURE:
-            kept.append({"id": secret["id"], "starts_at": starts_at, "expires_at": expires_at})
-        elif hours and secret.get("id") and not (starts_at and starts_at >= end):
-            kept.append({"id": secret["id"], "starts_at": starts_at, "expires_at": min(expires_at or end, end)})
-    return kept
-
-
-def _instant(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None

@@ -23,7 +23,7 @@ from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from automation_lab.core import display as show
-from automation_lab.core.console_forms import JSONTextarea, JSONTextField
+from automation_lab.core.console_forms import JSONTextarea, JSONTextField, refused_form
 from automation_lab.core.console_lists import MAX_COUNT, CappedPaginator, LabChangeList
 from automation_lab.core.exceptions import AutomationLabError
 
@@ -118,11 +118,16 @@ class LabModelAdmin(ModelAdmin):
         self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Any = None, **kwargs: Any
     ) -> HttpResponse:
         if obj is not None and obj.pk:
-            context["panels"] = self.get_panels(request, obj)
-            offered = [entry for entry in context.get("actions_detail", []) if self.offers(obj, action_of(entry))]
+            stored = self._as_stored(request, obj) if context.get("errors") else obj
+            context["panels"] = self.get_panels(request, stored)
+            offered = [entry for entry in context.get("actions_detail", []) if self.offers(stored, action_of(entry))]
             context["actions_detail"] = offered
-            context["is_live"] = self.is_live(obj)
+            context["is_live"] = self.is_live(stored)
         return super().render_change_form(request, context, *args, obj=obj, **kwargs)
+
+    def _as_stored(self, request: HttpRequest, obj: Any) -> Any:
+        """The row without what a faulty form has put into it."""
+        return self.get_object(request, str(obj.pk)) or obj
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         """The row also carries the address of this console, for commands that are ready to paste."""
@@ -317,15 +322,21 @@ class ServiceAdmin(LabModelAdmin):
                 self.destroy(instance)
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        return self._reported(request, lambda: super(ServiceAdmin, self).changeform_view(request, *args, **kwargs))
+        """What a form could not foresee, such as a row that somebody else has changed, is said in the same form."""
+        try:
+            return super().changeform_view(request, *args, **kwargs)
+        except AutomationLabError as error:
+            request.refusal = error  # type: ignore[attr-defined]  # for `get_form`
+            return super().changeform_view(request, *args, **kwargs)
+
+    def get_form(self, request: HttpRequest, *args: Any, **kwargs: Any) -> type[ModelForm]:
+        form_class = super().get_form(request, *args, **kwargs)
+        refusal = getattr(request, "refusal", None)
+        return form_class if refusal is None else refused_form(form_class, refusal)
 
     def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        return self._reported(request, lambda: super(ServiceAdmin, self).delete_view(request, *args, **kwargs))
-
-    def _reported(self, request: HttpRequest, view: Callable[[], HttpResponse]) -> HttpResponse:
-        """What a form could not foresee, such as a row that somebody else has changed, is said on the same page."""
         try:
-            return view()
+            return super().delete_view(request, *args, **kwargs)
         except AutomationLabError as error:
             self.message_user(request, error.message, messages.ERROR)
             return HttpResponseRedirect(request.get_full_path())

@@ -81,6 +81,17 @@ class ServiceForm(forms.ModelForm):
             add_errors(self, error)
 
 
+def refused_form(form_class: type[forms.ModelForm], error: AutomationLabError) -> type[forms.ModelForm]:
+    """`form_class` with what a service said to its values, which are kept."""
+
+    class Refused(form_class):  # type: ignore[misc, valid-type]  # a class that is known only here
+        def _post_clean(self) -> None:
+            super()._post_clean()
+            add_errors(self, error)
+
+    return Refused
+
+
 def add_errors(form: forms.BaseForm, error: AutomationLabError) -> None:
     """Each fault at the field that it names; the others above the form."""
     faults = error.errors if isinstance(error, Invalid) else [{"field": error.field, "detail": error.message}]

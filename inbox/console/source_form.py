@@ -18,14 +18,15 @@ from unfold.widgets import (
 from automation_lab.core.console_forms import ServiceForm, WriteOnlyField, choices_of, required_on_add
 from automation_lab.core.exceptions import Invalid
 from inbox.console import words
+from inbox.console.source_secrets import MAX_OVERLAP_HOURS, WITHOUT_SECRETS, describe_secrets, unfit_ids
 from inbox.models import Source
 from inbox.presets import PRESETS
-from inbox.secrets import signing_secrets
+from inbox.secrets import signing_secrets, verify_tokens
+from inbox.services import WITH_VERIFY_TOKEN
 from inbox.validators import MAX_DEDUPE_WINDOW_SECONDS, PERIODS
 from inbox.verification.configuration import HASHES, UNITS, secret_fault
 from inbox.verification.schemes import SCHEMES
 
-MAX_OVERLAP_HOURS = 720
 DEFAULT, NO_LIMIT = "", "none"
 SETTING = "set_"
 LISTS = ("accept", "topics")
@@ -82,6 +83,12 @@ class SourceForm(ServiceForm):
         help_text="Hours beside a new secret, for a sender that changes over later. Empty: it ends at once.",
     )
 
+    verify_token = WriteOnlyField(
+        label="Verify token",
+        required=False,
+        help_text="Chosen by you, the same as at the provider, which repeats it to make sure of the address.",
+    )
+
     set_header = _text("Header", "Where the token or signature stands.", placeholder="X-Signature")
     set_prefix = _text("Prefix", "What stands before it, such as sha256=")
     set_algorithm = _one_of("Hash", HASHES, "sha256")
@@ -136,6 +143,10 @@ class SourceForm(ServiceForm):
         if "new_secret" in self.fields and not instance._state.adding:
             required_on_add(self, "new_secret", describe_secrets)
             self.fields["new_secret"].label = "New secret"
+        if "verify_token" in self.fields:
+            self.fields["verify_token"].widget.attrs["data-schemes"] = " ".join(WITH_VERIFY_TOKEN)
+            if verify_tokens(instance):
+                self.fields["verify_token"].help_text = "One is set. A new one replaces it. Leave it empty to keep it."
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
@@ -151,8 +162,14 @@ class SourceForm(ServiceForm):
         if value := self.cleaned_data.get("new_secret"):
             if fault := secret_fault(scheme, options, value):
                 raise Invalid(fault, field="new_secret")
-        elif any(secret_fault(scheme, options, secret.value) for secret in signing_secrets(self.instance)):
+        elif self._needs_secret():
             raise Invalid("This scheme needs another kind of secret than the one stored: set it, too.", field="scheme")
+
+    def _needs_secret(self) -> bool:
+        """Whether secrets are stored, and this scheme, which takes some, can use none of them."""
+        source, stored = self.instance, {secret.id for secret in signing_secrets(self.instance)}
+        unfit = unfit_ids(source, source.scheme, source.scheme_settings)
+        return source.scheme not in WITHOUT_SECRETS and bool(stored) and stored <= unfit
 
     def _check_composed(self) -> None:
         for name, value in self.composed.items():
@@ -169,9 +186,11 @@ class SourceForm(ServiceForm):
         super()._update_errors(errors)  # type: ignore[misc]  # Django's hook, missing from the stubs
 
     def changes(self, names: Iterable[str]) -> dict[str, Any]:
-        """The fields of the model, and the secret, of which a part is among `names`."""
+        """The fields of the model, and what is about secrets, of which a part is among `names`."""
         wanted = set(names)
         whole = {name: value for name, value in self.composed.items() if wanted & set(COMPOSED[name])}
+        if "scheme" in wanted:  # each scheme has its own settings
+            whole["scheme_settings"] = self.composed["scheme_settings"]
         parts = {part for found in COMPOSED.values() for part in found}
         return {name: self.cleaned_data[name] for name in wanted - parts if name in self.cleaned_data} | whole
 
@@ -194,17 +213,6 @@ COMPOSED: dict[str, list[str]] = {
 def ways_of(scheme: str) -> list[str]:
     """The names of the ways in which a provider signs."""
     return list(dict.fromkeys(check.name for check in SCHEMES.get(scheme, ())))
-
-
-def describe_secrets(source: Source) -> str:
-    """How many, and how each ends: never more."""
-    if not source.secrets:
-        return "No secret is set."
-    shown = []
-    for secret in source.secrets:
-        ending = f"ends …{secret['last4']}" if secret.get("last4") else "hidden"
-        shown.append(f"{ending} (until {secret['expires_at'][:16]})" if secret.get("expires_at") else ending)
-    return f"Set: {', '.join(shown)}. A new one replaces it."
 
 
 def _place(name: str, data: Mapping[str, Any]) -> str:

@@ -86,8 +86,7 @@ TODO = {
     "token": "Give the sender the address above; it puts the secret into the header.",
     "basic": "Give the sender the address above, the user and the password; the secret is user:password.",
     "sns": "Subscribe the address above as HTTPS, then confirm the subscription on the page of its webhook.",
-    "meta": "Give Meta the address above and a verify token, which is a second secret here (over the API, with the use "
-    "verify_token). The secret is the app secret.",
+    "meta": "Give Meta the address above and the same verify token as here. The secret is the app secret.",
 }
 GIVEN = {
     "stripe": "the signing secret of the endpoint",

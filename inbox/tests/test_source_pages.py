@@ -21,7 +21,9 @@ from inbox.console.quick_test import quick_test
 from inbox.incoming import IncomingRequest
 from inbox.models import RateWindow, Source
 from inbox.presets import PRESETS
+from inbox.secrets import verify_tokens
 from inbox.services import create_source
+from inbox.signing_requests import current_secret
 from inbox.tests.factories import SourceFactory, WebhookFactory
 from inbox.tests.signed_requests import ADYEN_KEY, SECRET, WHSEC
 from inbox.verification import judge
@@ -184,6 +186,109 @@ def test_a_fault_stands_at_its_field(console, changes, field):
     assert response.status_code == 200
     assert field in errors(response)
     assert not Source.objects.exists()
+
+
+def test_the_page_of_a_faulty_form_tells_of_the_source_as_it_is_stored(console):
+    source = create_source(name="shop", scheme="github", secrets=[{"value": SECRET}])
+
+    response = console.post(page("change", source.pk), form_data(dedupe_by="body_hash", dedupe_window=""))
+
+    assert "dedupe_window" in errors(response)
+    assert "A delivery id that came before makes a repetition" in response.content.decode()
+
+
+def test_what_a_service_refuses_is_said_in_the_form_with_the_input_kept(console):
+    source = create_source(name="shop", scheme="github", secrets=[{"value": f"{SECRET}-{n}"} for n in range(10)])
+
+    response = console.post(
+        page("change", source.pk),
+        form_data(new_secret="the-secret-after-12", overlap_hours="24", description="typed with care"),
+    )
+
+    assert "at most 10 secrets" in str(errors(response))
+    assert "typed with care" in response.content.decode()
+    assert not LogEntry.objects.exists()
+
+
+# --- another scheme ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def described(db):
+    """A source whose signature is described by hand."""
+    return create_source(
+        name="shop",
+        scheme="hmac",
+        scheme_settings={"header": "X-Sign", "content": "shop:{body}"},
+        secrets=[{"value": SECRET}],
+    )
+
+
+def described_form(**changes):
+    return form_data(**{"scheme": "hmac", "set_header": "X-Sign", "set_content": "shop:{body}", **changes})
+
+
+@pytest.mark.parametrize("scheme", ["github", "none", "stripe"])
+def test_another_scheme_takes_its_own_settings_and_keeps_the_secret_it_can_use(console, described, scheme):
+    console.post(page("change", described.pk), described_form(scheme=scheme))
+
+    described.refresh_from_db()
+    assert (described.scheme, described.scheme_settings) == (scheme, {})
+    assert len(described.secrets) == 1
+
+
+def test_another_scheme_needs_a_secret_that_it_can_use(console, described):
+    response = console.post(page("change", described.pk), described_form(scheme="standard_webhooks"))
+
+    assert "set it, too" in str(errors(response))
+    assert Source.objects.get().scheme == "hmac"
+
+
+def test_a_secret_that_the_new_scheme_cannot_use_ends_at_once(console, described):
+    data = described_form(scheme="standard_webhooks", new_secret=WHSEC, overlap_hours="24")
+
+    response = console.post(page("change", described.pk), data, follow=True)
+
+    described.refresh_from_db()
+    (secret,) = described.secrets
+    assert described.scheme == "standard_webhooks"
+    assert crypto.decrypt(secret["ciphertext"], bind="source:shop") == WHSEC
+    assert "Secrets that the scheme cannot use were removed." in response.content.decode()
+
+
+def test_a_scheme_without_secrets_removes_them(console, described):
+    topic = "arn:aws:sns:eu-west-1:123456789012:orders"
+
+    console.post(page("change", described.pk), described_form(scheme="sns", set_topics=topic))
+
+    described.refresh_from_db()
+    assert (described.scheme, described.secrets) == ("sns", [])
+    assert described.scheme_settings == {"topics": [topic]}
+
+
+def test_a_verify_token_is_set_with_the_secret_and_replaced_alone(console):
+    console.post(page("add"), form_data(scheme="meta", new_secret=SECRET, verify_token="canary-token-1"))
+    source = Source.objects.get()
+    before = source.secrets
+
+    console.post(page("change", source.pk), form_data(scheme="meta", verify_token="canary-token-2"))
+
+    source.refresh_from_db()
+    assert [secret["use"] for secret in before] == ["signature", "verify_token"]
+    assert source.secrets[0]["ciphertext"] == before[0]["ciphertext"]
+    assert [secret.value for secret in verify_tokens(source)] == ["canary-token-2"]
+    assert "canary-token" not in shown(console, source)
+
+
+def test_a_verify_token_goes_with_its_scheme(console):
+    source = create_source(
+        name="shop", scheme="meta", secrets=[{"value": SECRET}, {"value": "canary-token-1", "use": "verify_token"}]
+    )
+
+    console.post(page("change", source.pk), form_data(scheme="github", verify_token="left-in-a-hidden-field"))
+
+    source.refresh_from_db()
+    assert [secret["use"] for secret in source.secrets] == ["signature"]
 
 
 # --- what the page says -----------------------------------------------------------------------------------------------
@@ -349,6 +454,51 @@ def test_a_new_secret_that_the_scheme_cannot_use_is_refused_in_the_dialog(consol
     assert len(Source.objects.get().secrets) == 1
 
 
+def test_a_new_secret_may_start_later_and_the_old_one_ends_with_it(console):
+    source = create_source(name="shop", scheme="github", secrets=[{"value": "the-secret-before-1"}])
+    starts_at = (timezone.now() + timedelta(days=3)).replace(microsecond=0)
+
+    console.post(
+        page("rotate_secret", source.pk),
+        {
+            **CONFIRMED,
+            "new_secret": "the-secret-after-12",
+            "starts_at": starts_at.strftime("%Y-%m-%dT%H:%M:%S"),
+            "keep_hours": "0",
+        },
+    )
+
+    new, old = Source.objects.get().secrets
+    assert datetime.fromisoformat(new["starts_at"]) == starts_at
+    assert datetime.fromisoformat(old["expires_at"]) == starts_at
+    assert current_secret(Source.objects.get()) == "the-secret-before-1"
+
+
+def test_one_secret_is_removed_by_its_ending(console):
+    source = create_source(
+        name="shop", scheme="github", secrets=[{"value": "canary-secret-new"}, {"value": "canary-secret-old"}]
+    )
+    leaving = source.secrets[1]["id"]
+
+    asked = console.get(page("remove_secret", source.pk)).content.decode()
+    console.post(page("remove_secret", source.pk), {**CONFIRMED, "secret": leaving})
+
+    kept = Source.objects.get().secrets
+    assert "ends …-new" in asked
+    assert "canary-secret" not in asked
+    assert [secret["id"] for secret in kept] == [source.secrets[0]["id"]]
+    assert LogEntry.objects.get().get_change_message() == "Secret removed."
+
+
+def test_an_unknown_secret_is_not_removed(console):
+    source = create_source(name="shop", scheme="github", secrets=[{"value": SECRET}])
+
+    response = console.post(page("remove_secret", source.pk), {**CONFIRMED, "secret": "ffffffff"})
+
+    assert "secret" in response.context["form"].errors
+    assert len(Source.objects.get().secrets) == 1
+
+
 # --- the signed test --------------------------------------------------------------------------------------------------
 
 
@@ -428,7 +578,7 @@ def test_a_viewer_sees_the_page_and_can_do_nothing_on_it(viewer):
     assert "/v1/webhooks/inbox/shop" in html
     assert "At most 7 an hour." in html
     assert "Keep the newest" not in html
-    for name in ("quick_test", "rotate_secret", "confirm_open", "withdraw_open"):
+    for name in ("quick_test", "rotate_secret", "remove_secret", "confirm_open", "withdraw_open"):
         assert viewer.post(page(name, source.pk), CONFIRMED).status_code == 403, name
         assert page(name, source.pk) not in html
     source.refresh_from_db()
@@ -439,7 +589,7 @@ def test_looking_at_the_dialogs_changes_nothing(console):
     source = source_of("github")
     before = Source.objects.values().get()
 
-    for name in ("quick_test", "rotate_secret", "confirm_open", "withdraw_open", "change"):
+    for name in ("quick_test", "rotate_secret", "remove_secret", "confirm_open", "withdraw_open", "change"):
         assert console.get(page(name, source.pk)).status_code == 200
 
     assert Source.objects.values().get() == before
