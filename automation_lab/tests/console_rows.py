@@ -32,7 +32,8 @@ def _batch(factory: Any, number: int, **values: Any) -> list[Model]:
 
 
 def _webhooks(number: int) -> list[Model]:
-    return _batch(WebhookFactory, number, body={"n": 1}, headers=[["Content-Type", "application/json"]])
+    headers = [["Content-Type", "application/json"]]
+    return _batch(WebhookFactory, number, body={"n": 1}, headers=headers, verification="verified", matched_secret="s1")
 
 
 def _forwards(number: int) -> list[Model]:

@@ -423,6 +423,19 @@ def test_a_body_that_was_removed_is_no_empty_one(console):
     assert page("verify_again", webhook.pk) not in text(console, webhook)
 
 
+@pytest.mark.parametrize(("count", "words"), [(1, "repeated once"), (2, "repeated 2 times")])
+def test_a_repeated_one_tells_how_often(console, count, words):
+    WebhookFactory(duplicate_count=count)
+
+    assert words in console.get(page("changelist")).content.decode()
+
+
+def test_the_secret_that_matched_is_named(console):
+    shown = text(console, WebhookFactory(verification="verified", matched_secret="s1"))
+
+    assert 'Matched the secret <span class="lab-mono">s1</span>.' in shown
+
+
 def test_a_refusal_is_explained_with_what_to_do(console):
     webhook = WebhookFactory(status="rejected", verification="stale")
 

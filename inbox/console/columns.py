@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import orjson
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from automation_lab.core import display as show
@@ -37,7 +38,7 @@ def verdict(webhook: Webhook) -> SafeString:
     """The result with its reason and what to do about it."""
     parts = [verification_label(webhook.verification), words.reason_of(webhook.verification)]
     if webhook.matched_secret:
-        parts.append(show.joined(["Matched the secret", show.mono(webhook.matched_secret) + "."]))
+        parts.append(format_html("Matched the secret {}.", show.mono(webhook.matched_secret)))
     advice = words.advice_of(webhook.verification)
     return show.lines([*parts, *([show.muted(advice)] if advice else [])])
 
@@ -59,7 +60,11 @@ def repetition(webhook: Webhook) -> Any:
         first = webhook.duplicate_of_id
         text = show.object_link("inbox.webhook", first, f"repeats #{first}") if first else "repeats a deleted one"
         return show.joined([text, show.label("other body", "warn")]) if "conflict" in webhook.flags else text
-    return show.muted(f"repeated {webhook.duplicate_count:,} times") if webhook.duplicate_count else NONE
+    if not webhook.duplicate_count:
+        return NONE
+    return show.muted(
+        "repeated once" if webhook.duplicate_count == 1 else f"repeated {webhook.duplicate_count:,} times"
+    )
 
 
 def flags(webhook: Webhook) -> SafeString:
