@@ -104,7 +104,10 @@ class WebhookAdmin(replaying.ReplayPages, ServiceAdmin):
     list_filter_sheet = True
     list_before_template = "inbox/list_before.html"
     list_after_template = "inbox/list_after.html"
-    list_defer = ["raw_body", "body", "headers", "query_params", "query_string", "notes", "error_message"]
+    list_defer = [
+        *("raw_body", "body", "headers", "header_terms", "body_terms", "query_params", "query_string"),
+        *("notes", "error_message"),
+    ]
     search_exact = ["id", "delivery_id", "correlation_id", "source"]
     search_help_text = "An id, or text in the body"
     date_hierarchy = "received_at"

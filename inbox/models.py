@@ -23,6 +23,7 @@ from automation_lab.core.models import TimeStampedModel
 from inbox import validators
 from inbox.querysets import SourceQuerySet, WebhookQuerySet
 from inbox.replay_models import ForwardAttempt, Replay, SavedView  # noqa: F401 - Django finds an app's models here
+from inbox.terms import BodyTermsField, HeaderTermsField
 
 PAYLOAD_REMOVED = "payload_removed"  # a flag: the source's retention took the body, the rest is still there
 MAX_BODY_BYTES_LIMIT = 25 * 1024 * 1024
@@ -185,6 +186,8 @@ class Webhook(TimeStampedModel):
     received_at = models.DateTimeField(db_default=Now())
     processed_at = models.DateTimeField(null=True, blank=True)
     correlation_id = models.CharField(max_length=64, blank=True)
+    header_terms = HeaderTermsField()
+    body_terms = BodyTermsField()
 
     answer: Callable[[], dict[str, Any] | None] | None = None
     """Gives the answer to its sender after the commit, when a receiver of `webhook_received` offered one."""
@@ -211,8 +214,7 @@ class Webhook(TimeStampedModel):
             models.Index(fields=["method", "-id"], condition=~Q(method="POST"), name="webhook_inbox_method"),
             models.Index(fields=["-id"], condition=Q(is_duplicate=True), name="webhook_inbox_repetitions"),
             GinIndex(fields=["flags"], condition=~Q(flags=[]), name="webhook_inbox_flags"),
-            GinIndex(fields=["headers"], opclasses=["jsonb_path_ops"], name="webhook_inbox_headers"),
-            GinIndex(fields=["body"], opclasses=["jsonb_path_ops"], name="webhook_inbox_body"),
+            GinIndex(fields=["header_terms", "body_terms"], gin_pending_list_limit=1024, name="webhook_inbox_terms"),
             models.Index(
                 fields=["source", "-id"],
                 condition=Q(status="rejected") | Q(verification="unsigned"),

@@ -24,7 +24,9 @@ _BEYOND_BYTES = f"""
     WHERE bytes > %s
 """  # noqa: S608 - the name of our own table
 _REMOVE_PAYLOADS = f"""
-    UPDATE {_TABLE} SET raw_body = '', body = NULL, flags = array_append(flags, %s), updated_at = clock_timestamp()
+    UPDATE {_TABLE} SET
+        raw_body = '', body = NULL, body_terms = '{{}}',
+        flags = array_append(flags, %s), updated_at = clock_timestamp()
     WHERE id IN (
         SELECT id FROM {_TABLE} WHERE source = %s AND received_at < %s AND size_bytes > 0 AND NOT flags @> ARRAY[%s]::varchar[]
         ORDER BY id LIMIT %s

@@ -32,8 +32,8 @@ class SourceQuerySet(models.QuerySet["Source"]):
 
 class WebhookQuerySet(models.QuerySet["Webhook"]):
     def without_bodies(self) -> WebhookQuerySet:
-        """For lists: the bodies would be most of what is read."""
-        return self.defer("raw_body", "body")
+        """For lists: the bodies, and what they are found by, would be most of what is read."""
+        return self.defer("raw_body", "body", "header_terms", "body_terms")
 
     def with_preview(self) -> WebhookQuerySet:
         """The first bytes of the body, of which PostgreSQL then reads no more than it needs."""

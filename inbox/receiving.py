@@ -13,6 +13,7 @@ from inbox.handshakes import FLAG, Handshake
 from inbox.incoming import IncomingRequest, clean_text, limit_headers
 from inbox.models import Source, Webhook
 from inbox.signals import webhook_received
+from inbox.terms import MOST_TERMS, body_terms
 from inbox.verification import judge
 from inbox.verification.results import Verdict, Verification
 
@@ -81,6 +82,9 @@ def _build_webhook(request: IncomingRequest, source: Source, verdict: Verdict) -
     if request.chunked and not isinstance(request.parsed.value, dict | list):
         # Half an object never parses; anything else may have been longer.
         flags.add("maybe_incomplete")
+    terms = body_terms(request.parsed.value)
+    if len(terms) > MOST_TERMS:
+        flags.add("partly_searchable")
     return Webhook(
         source=source.name,
         event_type=_event_type(presets.find_event_type(request, source), flags),
@@ -91,6 +95,7 @@ def _build_webhook(request: IncomingRequest, source: Source, verdict: Verdict) -
         query_string=request.query_string,
         headers=limit_headers(request.headers, flags),
         body=request.parsed.value,
+        body_terms=terms[:MOST_TERMS],
         raw_body=request.raw_body,
         content_type=_cut(request.content_type, "content_type_cut", flags),
         size_bytes=len(request.raw_body),

@@ -69,6 +69,8 @@ def test_payloads_go_earlier_than_the_rest(api):
     stripped = Webhook.objects.get(pk=old)
     assert (bytes(stripped.raw_body), stripped.body, stripped.flags) == (b"", None, ["payload_removed"])
     assert (stripped.size_bytes, stripped.headers) == (8, [["X-A", "1"]])
+    assert [row["id"] for row in api.get("/v1/webhooks/inbox?body.a=1").json()["results"]] == [young]
+    assert [row["id"] for row in api.get("/v1/webhooks/inbox?header.X-A=1").json()["results"]] == [old]
     assert Webhook.objects.get(pk=young).body == {"a": 1}
     gone = api.get(f"/v1/webhooks/inbox/{old}/raw")
     assert (gone.status_code, gone["Content-Type"]) == (410, "application/problem+json")
