@@ -42,7 +42,10 @@ ASYMMETRIC = ("ed25519", "ecdsa")
 
 @dataclass(frozen=True)
 class Unsigned:
-    """What is going to be sent, and the id and the time that the signature is to name. `url` is as the receiver sees it."""
+    """What is going to be sent, and the id and the time that the signature is to name.
+
+    `url` is as the receiver sees it, empty if nobody can know; `named_url` is what the receiver's settings say instead.
+    """
 
     method: str
     url: str
@@ -50,6 +53,7 @@ class Unsigned:
     body: bytes
     message_id: str
     now_seconds: int
+    named_url: str = ""
 
     def header(self, name: str) -> str:
         return next((value for key, value in self.headers if key.lower() == name.lower()), "")
@@ -127,7 +131,21 @@ def _part(name: str, request: Unsigned, timestamp: str, headers: dict[str, str])
         return request.body
     if name.startswith("header:"):
         return headers[name.removeprefix("header:")].encode()
-    return {"timestamp": timestamp, "method": request.method, "url": request.url}[name].encode()
+    if name == "url":
+        return _address(request).encode()
+    return {"timestamp": timestamp, "method": request.method}[name].encode()
+
+
+def _address(request: Unsigned) -> str:
+    """What is signed as the address."""
+    address = request.named_url or request.url
+    if not address:
+        raise Invalid(
+            "This scheme signs the address, too, and the lab's own is not known: set PUBLIC_URL, or the signed address "
+            "in the settings of the source.",
+            field="signing",
+        )
+    return address
 
 
 def _signature(check: Scheme, signer: Signer, message: bytes) -> bytes:
@@ -178,14 +196,15 @@ def _base64(raw: bytes) -> str:
 
 @_sign.register
 def _(check: FormCheck, request: Unsigned, signer: Signer) -> Signed:
-    url, content = request.url, b""
+    address, url, content = _address(request), request.url, b""
     if request.header("Content-Type").partition(";")[0].strip().lower() == FORM:
         fields = parse_qsl(request.body.decode("utf-8", "replace"), keep_blank_values=True)
         ordered = sorted(set(fields)) if check.distinct_values else sorted(fields, key=lambda each: each[0])
         content = b"".join(name.encode() + value.encode() for name, value in ordered)
     elif request.body:
         url = _with_hash(url, request.body)
-    signature = hmac.digest(_key(check, signer), url.encode() + content, "sha1")
+        address = request.named_url or url
+    signature = hmac.digest(_key(check, signer), address.encode() + content, "sha1")
     return Signed({check.header: _base64(signature)}, request.body, url)
 
 

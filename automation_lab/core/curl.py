@@ -20,12 +20,18 @@ _KEYS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 _ESCAPED = re.compile(r"[\x00-\x09\x0b-\x1f\x7f\\'!]")
 
 
-def command(method: str, url: str, headers: Iterable[Sequence[str]], *, text: str = "", file: str = "") -> str:
-    """The command to be pasted into a terminal; its body is `text`, which holds no NUL, or comes from `file`."""
+def command(
+    method: str, url: str, headers: Iterable[Sequence[str]], *, text: str = "", file: str = "", user: str = ""
+) -> str:
+    """The command to be pasted into a terminal; its body is `text`, which holds no NUL, or comes from `file`.
+
+    `user` is `name:password`, of which curl makes the header.
+    """
     body = ["--data-binary", f"@{file}"] if file else ["--data-raw", text] if text else []
     kept = [(name, value) for name, value in headers if name.lower() not in SET_BY_CURL]
     start, *options = words(method, url, kept, has_body=bool(body))
-    return " \\\n  ".join(" ".join(quoted(word) for word in line) for line in [start, *options, body] if line)
+    lines = [start, ["-u", user] if user else [], *options, body]
+    return " \\\n  ".join(" ".join(quoted(word) for word in line) for line in lines if line)
 
 
 def words(method: str, url: str, headers: Iterable[Sequence[str]], *, has_body: bool) -> list[list[str]]:

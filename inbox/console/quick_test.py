@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
+from django.conf import settings
 from django.utils import timezone
 
 from automation_lab.core import curl
@@ -31,6 +32,9 @@ def quick_test(source: Source, address: str) -> QuickTest:
     checks = checks_of(source.scheme, source.scheme_settings)
     if not checks:
         return QuickTest(_command(address, headers, SAMPLE), "Nobody is checked, so nothing is signed.")
+    if source.scheme == "basic":
+        note = f"The sender shows the secret itself: put it, user:password, in the place of {PLACEHOLDER}."
+        return QuickTest(_command(address, headers, SAMPLE, user=PLACEHOLDER), note)
     if bearer := _bearer(checks):
         note = f"The sender shows the secret itself: put it in the place of {PLACEHOLDER}."
         return QuickTest(_command(address, {**headers, **bearer}, SAMPLE), note)
@@ -39,17 +43,17 @@ def quick_test(source: Source, address: str) -> QuickTest:
         raise Invalid("The source has no secret that is valid now: set one first.")
     request = Unsigned(
         method="POST",
-        url=source.scheme_settings.get("url") or address,
+        url=address if settings.PUBLIC_URL else "",
         headers=list(headers.items()),
         body=SAMPLE,
         message_id=f"test_{secrets.token_hex(8)}",
         now_seconds=int(timezone.now().timestamp()),
+        named_url=source.scheme_settings.get("url", ""),
     )
     signed = sign(request, Signer(secret=secret), scheme=source.scheme, settings=source.scheme_settings)
     if any(secret in value for value in signed.headers.values()):
         raise Invalid("This scheme would show the secret, so no command is made.")
-    query = signed.url.partition("?")[2]
-    url = f"{address}?{query}" if query else address
+    url = address + signed.url.removeprefix(request.url)
     return QuickTest(_command(url, {**headers, **signed.headers}, signed.body), _validity(source, checks))
 
 
@@ -66,5 +70,5 @@ def _validity(source: Source, checks: tuple[Check, ...]) -> str:
     return f"The signature belongs to exactly this body, and is valid for {words.span(tolerance)}."
 
 
-def _command(url: str, headers: dict[str, str], body: bytes) -> str:
-    return curl.command("POST", url, list(headers.items()), text=body.decode("utf-8", "replace"))
+def _command(url: str, headers: dict[str, str], body: bytes, *, user: str = "") -> str:
+    return curl.command("POST", url, list(headers.items()), text=body.decode("utf-8", "replace"), user=user)

@@ -15,6 +15,7 @@ from django.core.management import CommandError, call_command
 from automation_lab.core.tests.servers import StubServer, response
 from automation_lab.tests.servers import granian_server
 from inbox import services
+from inbox.management import lab_server
 from inbox.models import Webhook
 from inbox.tests.signed_requests import ADYEN_ITEM, ADYEN_KEY
 
@@ -94,6 +95,18 @@ def test_a_source_elsewhere_is_signed_for_with_a_secret_of_a_file(lab, payload, 
 
     expected = hmac.digest(b"s3cret", BODY, "sha256").hex()
     assert headers_of(lab.requests[0])[1]["x-hub-signature-256"] == f"sha256={expected}"
+
+
+@pytest.mark.django_db
+def test_a_scheme_that_signs_the_address_needs_to_know_it(lab, payload, monkeypatch):
+    monkeypatch.setattr(lab_server, "LOCAL_SERVER", lab.url)
+    services.create_source(name="sms", scheme="twilio", secrets=[{"value": "s3cret"}])
+
+    with pytest.raises(CommandError, match="set PUBLIC_URL, or the signed address"):
+        run("send", "sms", "--file", str(payload), "--sign")
+    run("send", "sms", "--file", str(payload), "--sign", server=lab.url)
+
+    assert [headers_of(request)[0].partition("?")[0] for request in lab.requests] == ["POST /v1/webhooks/inbox/sms"]
 
 
 def test_what_is_refused_is_told_and_ends_with_one(payload):

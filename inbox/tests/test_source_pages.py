@@ -16,6 +16,7 @@ from django.utils import timezone
 from django.utils.html import escape
 
 from automation_lab.core import crypto
+from automation_lab.core.exceptions import Invalid
 from inbox.console import source_page, words
 from inbox.console.quick_test import quick_test
 from inbox.incoming import IncomingRequest
@@ -532,6 +533,34 @@ def test_the_command_is_signed_so_that_the_source_accepts_it(scheme, settings):
     assert judge.verify(source, request_of(made.command)).result == "verified"
     assert SECRETS.get(scheme, SECRET) not in made.command
     assert "signature belongs to exactly this body" in made.note
+
+
+@pytest.mark.parametrize("scheme", ["twilio", "mandrill", "square"])
+def test_without_a_known_address_the_command_says_what_to_set(scheme):
+    with pytest.raises(Invalid, match="set PUBLIC_URL, or the signed address"):
+        quick_test(source_of(scheme), ADDRESS)
+
+
+@pytest.mark.parametrize("scheme", ["twilio", "mandrill", "square", "hubspot"])
+def test_the_address_that_the_source_names_is_signed(scheme):
+    source = create_source(
+        name="shop",
+        scheme=scheme,
+        scheme_settings={"url": "https://shop.example.com/hooks?a=1"},
+        secrets=[{"value": SECRET}],
+    )
+
+    made = quick_test(source, ADDRESS)
+
+    assert ADDRESS in made.command
+    assert judge.verify(source, request_of(made.command)).result == "verified"
+
+
+def test_user_and_password_are_put_in_by_curl():
+    command = quick_test(source_of("basic"), ADDRESS).command
+
+    assert shlex.split(command.replace("\\\n", " "))[4:6] == ["-u", "YOUR-SECRET"]
+    assert "Authorization" not in command
 
 
 @pytest.mark.parametrize("scheme", SHOW_THEIR_SECRET)

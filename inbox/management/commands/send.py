@@ -104,11 +104,12 @@ def build(options: dict[str, Any], signing: Signing, body: bytes, server: str) -
     where = f"{path}?{urlencode(query)}" if query else path
     request = Unsigned(
         method=options["method"].upper(),
-        url=_signed_address(signing, where, server),
+        url=_known_address(options, where, server),
         headers=list(headers.items()),
         body=body,
         message_id=message_id,
         now_seconds=int(time.time()),
+        named_url=str((signing.settings or {}).get("url", "")),
     )
     return _signed(request, signing, server + where)
 
@@ -138,10 +139,10 @@ def _signed(request: Unsigned, signing: Signing, url: str) -> tuple[Unsigned, st
     ), url
 
 
-def _signed_address(signing: Signing, where: str, server: str) -> str:
-    """The address as the lab will take it: what the source names, else PUBLIC_URL, else the one that is called."""
-    named = (signing.settings or {}).get("url")
-    return str(named) if named else (settings.PUBLIC_URL or server) + where
+def _known_address(options: dict[str, Any], where: str, server: str) -> str:
+    """The address as the lab will take it, or an empty text: a lab without PUBLIC_URL takes none from a request."""
+    known = settings.PUBLIC_URL or (server if options["server"] else "")
+    return known + where if known else ""
 
 
 def _signing(options: dict[str, Any]) -> Signing:
