@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection
-from django.db.models import Count, F, Max, Q
+from django.db.models import Count, F, Max, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateWorker
@@ -19,7 +19,7 @@ from procrastinate.contrib.django.models import ProcrastinateWorker
 from automation_lab.core import display as show
 from inbox.models import Source
 from tasks.models import ScheduledTask, TaskExecution
-from workflows.models import WorkflowExecution
+from workflows.models import Workflow, WorkflowExecution
 
 LIMIT = 10_000
 DAY = timedelta(days=1)
@@ -137,7 +137,14 @@ def _number(number: int) -> str:
 
 
 def _troubles(now: datetime) -> list[tuple[str, Trouble]]:
-    return [*_lost_workers(now), *_failed_workflows(now), *_failed_tasks(now), *_broken_tasks(), *_open_sources()]
+    return [
+        *_lost_workers(now),
+        *_failed_workflows(now),
+        *_failed_tasks(now),
+        *_broken_schedules("workflows.workflow", Workflow.objects.all()),
+        *_broken_schedules("tasks.scheduledtask", ScheduledTask.objects.unarchived()),
+        *_open_sources(),
+    ]
 
 
 def _lost_workers(now: datetime) -> list[tuple[str, Trouble]]:
@@ -197,22 +204,20 @@ def _failed(row: dict[str, Any], label: str, owner: str) -> Trouble:
     )
 
 
-def _broken_tasks() -> list[tuple[str, Trouble]]:
-    broken = (
-        ScheduledTask.objects.unarchived().filter(~Q(schedule_error="")).only("name", "schedule_error", "updated_at")
-    )
+def _broken_schedules(label: str, rows: QuerySet[Any]) -> list[tuple[str, Trouble]]:
+    broken = rows.exclude(schedule_error="").only("name", "schedule_error", "updated_at")
     return [
         (
-            "tasks.scheduledtask",
+            label,
             Trouble(
                 show.label("schedule", "warn"),
-                task.name,
-                show.shortened(task.schedule_error, 120),
-                show.when(task.updated_at),
-                show.object_url("tasks.scheduledtask", task.pk),
+                row.name,
+                show.shortened(row.schedule_error, 120),
+                show.when(row.updated_at),
+                show.object_url(label, row.pk),
             ),
         )
-        for task in broken[:ROWS]
+        for row in broken[:ROWS]
     ]
 
 

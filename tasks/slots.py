@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
+from automation_lab.core.exceptions import Invalid
 from tasks.schedules import Schedule
 
 MOST_SLOTS = 10_000
 """Slots looked at in one round; what is left over is planned in the next one."""
 MOST_RUNS = 1_000
+MOST_FAULT = 1_000
 RUN_ONCE, SKIP, RUN_ALL = "run_once", "skip", "run_all"
 
 
@@ -23,11 +27,15 @@ class Missed:
 
 @dataclass(frozen=True)
 class SlotPlan:
-    """`runs` are the slots that get a run each, in order; `next_at` is the first slot that is not planned yet."""
+    """`runs` are the slots that get a run each, in order; `next_at` is the first slot that is not planned yet.
+
+    `fault` says why the schedule cannot be evaluated: there is nothing else in the plan then.
+    """
 
     runs: list[datetime] = field(default_factory=list)
     missed: Missed | None = None
     next_at: datetime | None = None
+    fault: str = ""
 
 
 def plan(
@@ -55,3 +63,14 @@ def plan(
         missed=Missed(late[0], cut) if cut else None,
         next_at=runs[MOST_RUNS] if len(runs) > MOST_RUNS else next_at,
     )
+
+
+def plan_or_fault(parse: Callable[[], Schedule | None], *, due_from: datetime | None, **rules: Any) -> SlotPlan:
+    """`plan` for the schedule that `parse` gives. One that cannot be evaluated gives its fault and stops no other."""
+    try:
+        schedule = parse()
+        if schedule is None or due_from is None:
+            return SlotPlan()
+        return plan(schedule, due_from=due_from, **rules)
+    except (Invalid, ValueError, OverflowError, LookupError) as error:
+        return SlotPlan(fault=f"The schedule cannot be evaluated: {error}"[:MOST_FAULT])

@@ -7,11 +7,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from django.db import connection, transaction
-from django.db.models import QuerySet
-
-from automation_lab.core.exceptions import Conflict, Invalid
-from automation_lab.core.execution import queue
+from automation_lab.core.exceptions import Conflict
+from automation_lab.core.execution import queue, ticker
 from automation_lab.core.execution.models import LIVE_STATUSES
 from tasks import concurrency, schedules, slots
 from tasks.models import ScheduledTask, TaskExecution
@@ -21,29 +18,12 @@ from tasks.zones import zone_named
 Status = TaskExecution.Status
 Overlap = ScheduledTask.Overlap
 BATCH = 200
-MOVE_ON = """
-    UPDATE scheduled_tasks t SET next_run_at = v.next_run_at
-    FROM unnest(%s::bigint[], %s::timestamptz[]) AS v(id, next_run_at) WHERE t.id = v.id
-"""
-HELD_PAUSE = timedelta(milliseconds=50)
 
 
 def tick(now: datetime) -> datetime | None:
     """Record what is due at `now`. Returns when to look again: at the next slot of any task, None without one."""
-    while _fire_batch(now):
-        continue
-    next_at = _scheduled().order_by("next_run_at").values_list("next_run_at", flat=True).first()
-    if next_at is not None and next_at <= now:
-        return now + HELD_PAUSE  # somebody else holds its task at this moment: do not spin meanwhile
-    return next_at
-
-
-def _fire_batch(now: datetime) -> bool:
-    """Whether there may be more that is due."""
-    with transaction.atomic():
-        due = list(_due(now).select_for_update(skip_locked=True).order_by("next_run_at", "id")[:BATCH])
-        fire(due, now=now)
-    return len(due) == BATCH or any(task.next_run_at and task.next_run_at <= now for task in due)
+    scheduled = ScheduledTask.objects.filter(enabled=True, archived_at__isnull=True)
+    return ticker.fire_due(scheduled, fire, now=now, batch=BATCH)
 
 
 def fire(tasks: Sequence[ScheduledTask], *, now: datetime, make_up: bool = True) -> None:
@@ -53,29 +33,28 @@ def fire(tasks: Sequence[ScheduledTask], *, now: datetime, make_up: bool = True)
     """
     if not tasks:
         return
-    plans = {task.pk: plan for task in tasks if (plan := _plan(task, now, make_up)) is not None}
-    planned = [task for task in tasks if task.pk in plans]
+    plans = {task.pk: _plan(task, now, make_up) for task in tasks}
+    planned = [task for task in tasks if not plans[task.pk].fault]
     rows = _without_recorded_slots([row for task in planned for row in _rows(task, plans[task.pk], now=now)], planned)
     _apply_overlap(rows, planned, now=now)
     runs = [row for row in rows if row.status == Status.PENDING]
     rest = [row for row in rows if row.status != Status.PENDING]
     queue.enqueue_many(runs, due_at=now)
     TaskExecution.objects.bulk_create(rest)
-    for task in planned:
+    for task in tasks:
         task.next_run_at = plans[task.pk].next_at
-    _move_on(planned)
+    ticker.move_on(tasks)
     for row in rest:
         execution_finished.send(sender=TaskExecution, execution=row, now=now)
     for task in tasks:
-        if task.pk not in plans:
-            task.save(update_fields=["next_run_at", "schedule_error"])
-            task_paused.send(sender=ScheduledTask, task=task, reason=task.schedule_error, now=now)
+        if fault := plans[task.pk].fault:
+            _set_aside(task, fault, now=now)
 
 
-def _move_on(tasks: Sequence[ScheduledTask]) -> None:
-    """Not `bulk_update`: its expressions take as long as all the rest of a tick."""
-    with connection.cursor() as cursor:
-        cursor.execute(MOVE_ON, [[task.pk for task in tasks], [task.next_run_at for task in tasks]])
+def _set_aside(task: ScheduledTask, fault: str, *, now: datetime) -> None:
+    task.schedule_error = fault
+    task.save(update_fields=["schedule_error"])
+    task_paused.send(sender=ScheduledTask, task=task, reason=fault, now=now)
 
 
 def schedule_of(task: ScheduledTask) -> schedules.Schedule | None:
@@ -97,33 +76,15 @@ def next_run_at(task: ScheduledTask, *, now: datetime) -> datetime | None:
     return schedule.next_after(now) if schedule else None
 
 
-def _scheduled() -> QuerySet[ScheduledTask]:
-    return ScheduledTask.objects.filter(enabled=True, archived_at__isnull=True, next_run_at__isnull=False)
-
-
-def _due(now: datetime) -> QuerySet[ScheduledTask]:
-    return _scheduled().filter(next_run_at__lte=now)
-
-
-def _plan(task: ScheduledTask, now: datetime, make_up: bool) -> slots.SlotPlan | None:
-    """None when the schedule cannot be evaluated: it is set aside with its error and does not stop the others."""
-    due_from = task.next_run_at
-    try:
-        schedule = schedule_of(task)
-        if schedule is None or due_from is None:
-            return slots.SlotPlan()
-        return slots.plan(
-            schedule,
-            due_from=due_from,
-            now=now,
-            grace_seconds=task.grace_seconds,
-            misfire=task.misfire if make_up else slots.SKIP,
-            misfire_limit=task.misfire_limit,
-        )
-    except (Invalid, ValueError, OverflowError, LookupError) as error:
-        task.schedule_error = f"The schedule cannot be evaluated: {error}"[:1000]
-        task.next_run_at = None
-        return None
+def _plan(task: ScheduledTask, now: datetime, make_up: bool) -> slots.SlotPlan:
+    return slots.plan_or_fault(
+        lambda: schedule_of(task),
+        due_from=task.next_run_at,
+        now=now,
+        grace_seconds=task.grace_seconds,
+        misfire=task.misfire if make_up else slots.SKIP,
+        misfire_limit=task.misfire_limit,
+    )
 
 
 def _rows(task: ScheduledTask, plan: slots.SlotPlan, *, now: datetime) -> list[TaskExecution]:

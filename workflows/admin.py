@@ -20,6 +20,7 @@ from automation_lab.core.admin import (
     confirmation,
     panel_of,
     section,
+    text_column,
     when_column,
 )
 from automation_lab.core.console_forms import (
@@ -91,9 +92,12 @@ class WorkflowAdmin(ServiceAdmin):
         section("Steps", "steps variables"),
         section("Limits and notices", "timeout_seconds retry_policy notify"),
     ]
-    state_fieldsets = [section("State", "show_results|version show_next_run_at show_created_at|show_updated_at")]
+    state_fieldsets = [
+        section("State", "show_results|version show_next_run_at show_schedule_error show_created_at|show_updated_at")
+    ]
 
     show_next_run_at = when_column("next_run_at", ordering=True)
+    show_schedule_error = text_column("schedule_error")
     show_created_at = when_column("created_at")
     show_updated_at = when_column("updated_at")
 

@@ -1,4 +1,4 @@
-"""Messages to channels about runs, as the workflow's `notify` asks: failures, recoveries, skipped and missed runs."""
+"""Messages to channels as the `notify` of a workflow asks: failures, recoveries, skipped and missed runs, broken schedules."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from workflows.models import Workflow, WorkflowExecution
 
 Status = WorkflowExecution.Status
 BAD = (Status.FAILED, Status.TIMEOUT)
-TITLES = {"failure": "failed", "recovery": "works again", "skipped": "skipped a run"}
+TITLES = {"failure": "failed", "recovery": "works again", "skipped": "skipped a run", "paused": "is paused"}
 
 
 def run_ended(execution: WorkflowExecution, *, status: str, error_message: str, now: datetime) -> None:
@@ -22,7 +22,16 @@ def run_ended(execution: WorkflowExecution, *, status: str, error_message: str, 
 
 def announce(execution: WorkflowExecution, event: str, text: str, *, now: datetime) -> None:
     """`event` is failure, recovery or skipped."""
-    workflow = execution.workflow
+    url = notifications.console_url("workflows", "workflowexecution", execution.pk)
+    _announce(execution.workflow, event, text, url=url, now=now)
+
+
+def paused(workflow: Workflow, reason: str, *, now: datetime) -> None:
+    """In the transaction that sets its schedule aside."""
+    _announce(workflow, "paused", reason, url=notifications.console_url("workflows", "workflow", workflow.pk), now=now)
+
+
+def _announce(workflow: Workflow, event: str, text: str, *, url: str, now: datetime) -> None:
     names = workflow.notify.get(event, [])
     if names:
         notifications.announce(
@@ -31,7 +40,7 @@ def announce(execution: WorkflowExecution, event: str, text: str, *, now: dateti
             subject=f"workflow:{workflow.pk}",
             title=f"Workflow {workflow.name} {TITLES[event]}",
             text=text,
-            url=notifications.console_url("workflows", "workflowexecution", execution.pk),
+            url=url,
             now=now,
         )
 

@@ -46,6 +46,9 @@ class Workflow(TimeStampedModel):
         default=dict, blank=True, help_text="{failure, recovery, skipped, paused: [channel names]}"
     )
     next_run_at = models.DateTimeField(null=True, blank=True)
+    schedule_error = models.TextField(
+        blank=True, help_text="Why the schedule cannot be evaluated; set aside until edited."
+    )
     version = models.PositiveIntegerField(default=1)
     success_count = models.PositiveIntegerField(default=0)
     failure_count = models.PositiveIntegerField(default=0)

@@ -48,10 +48,12 @@ class WorkflowSerializer(StrictModelSerializer):
         model = Workflow
         fields = [
             "id", "name", "description", "enabled", "trigger_type", "trigger_config", "steps", "variables",
-            "timeout_seconds", "retry_policy", "concurrency", "notify", "next_run_at", "version", "success_count",
-            "failure_count", "warnings", "created_at", "updated_at",
+            "timeout_seconds", "retry_policy", "concurrency", "notify", "next_run_at", "schedule_error", "version",
+            "success_count", "failure_count", "warnings", "created_at", "updated_at",
         ]  # fmt: skip
-        read_only_fields = ["next_run_at", "version", "success_count", "failure_count", "created_at", "updated_at"]
+        read_only_fields = [
+            "next_run_at", "schedule_error", "version", "success_count", "failure_count", "created_at", "updated_at",
+        ]  # fmt: skip
 
     @extend_schema_field(WarningSerializer(many=True))
     def get_warnings(self, workflow: Workflow) -> list[dict[str, str]]:

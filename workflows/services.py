@@ -23,6 +23,7 @@ EDITABLE = frozenset({
     "retry_policy", "concurrency", "notify",
 })  # fmt: skip
 SCHEDULING = frozenset({"trigger_type", "trigger_config", "enabled"})
+WRITTEN_ALONG = ("steps", "retry_policy", "next_run_at", "schedule_error", "version", "updated_at")
 DEFINITION = ("steps", "variables", "retry_policy", "timeout_seconds", "trigger_type", "trigger_config")
 
 
@@ -60,10 +61,10 @@ def update_workflow(*, workflow: Workflow, changes: dict[str, Any], author: str 
     if is_new_version:
         row.version += 1
     if SCHEDULING & changes.keys():
-        row.next_run_at = ticking.next_run_at(row, now=now)
+        row.next_run_at, row.schedule_error = ticking.next_run_at(row, now=now), ""
     try:
         with transaction.atomic():
-            row.save(update_fields=[*changes, "steps", "retry_policy", "next_run_at", "version", "updated_at"])
+            row.save(update_fields=[*changes, *WRITTEN_ALONG])
     except IntegrityError as error:
         raise _name_taken(row.name) from error
     if is_new_version:

@@ -49,7 +49,7 @@ def start(execution: WorkflowExecution, *, reason_to_fail: str = "") -> Workflow
     if not reason_to_fail and execution.depth >= MAX_HOPS:
         reason_to_fail = LOOP
     if reason_to_fail:
-        return _insert_ended(execution, Status.FAILED, reason_to_fail, now)
+        return insert_ended(execution, Status.FAILED, reason_to_fail, now)
     skipped = _repetition_of(execution) or _apply_concurrency(execution, now=now)
     if skipped:
         return _insert_skipped(execution, skipped, now)
@@ -101,7 +101,7 @@ def _repetition_of(execution: WorkflowExecution) -> str:
 def _insert_skipped(execution: WorkflowExecution, reason: str, now: datetime) -> WorkflowExecution:
     if execution.dedupe_key.startswith("key:"):
         execution.dedupe_key = ""  # it belongs to the run that goes on
-    return _insert_ended(execution, Status.CANCELLED, reason, now)
+    return insert_ended(execution, Status.CANCELLED, reason, now)
 
 
 def _apply_concurrency(execution: WorkflowExecution, *, now: datetime) -> str:
@@ -121,7 +121,8 @@ def _apply_concurrency(execution: WorkflowExecution, *, now: datetime) -> str:
     return ""
 
 
-def _insert_ended(execution: WorkflowExecution, status: str, reason: str, now: datetime) -> WorkflowExecution:
+def insert_ended(execution: WorkflowExecution, status: str, reason: str, now: datetime) -> WorkflowExecution:
+    """Write a run that does not begin, with the reason and with all that follows from the end of a run."""
     execution.status, execution.error_message, execution.finished_at = status, reason, now
     execution.save(force_insert=True)
     if status == Status.CANCELLED:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from django.db import transaction
-from django.db.models import QuerySet
 from django.utils.dateparse import parse_datetime
 
-from automation_lab.core.exceptions import Invalid
+from automation_lab.core.execution import ticker
 from tasks import schedules, slots
 from workflows import messages, starting
 from workflows.models import Workflow, WorkflowExecution, WorkflowVersion
@@ -22,16 +21,11 @@ MISFIRE_LIMIT = 10
 
 
 def tick(now: datetime) -> datetime | None:
-    """Record what is due at `now`. Returns the instant of the next slot of any workflow."""
-    while True:
-        with transaction.atomic():
-            due = list(_scheduled().filter(next_run_at__lte=now).select_for_update(skip_locked=True)[:BATCH])
-            fire(due, now=now)
-        if len(due) < BATCH:
-            return _scheduled().values_list("next_run_at", flat=True).first()
+    """Record what is due at `now`. Returns when to look again: at the next slot of any workflow, None without one."""
+    return ticker.fire_due(Workflow.objects.filter(enabled=True), fire, now=now, batch=BATCH)
 
 
-def fire(workflows: list[Workflow], *, now: datetime) -> None:
+def fire(workflows: Sequence[Workflow], *, now: datetime) -> None:
     """Write the runs for the due slots of `workflows` and move their schedules on. The caller holds their locks."""
     versions = {
         (version.workflow_id, version.number): version
@@ -44,8 +38,10 @@ def fire(workflows: list[Workflow], *, now: datetime) -> None:
             _start(version, slot, now=now)
         if plan.missed is not None:
             _record_missed(version, plan.missed, now=now)
+        if plan.fault:
+            _set_aside(workflow, plan.fault, now=now)
         workflow.next_run_at = plan.next_at
-    Workflow.objects.bulk_update(workflows, ["next_run_at"])
+    ticker.move_on(workflows)
 
 
 def schedule_of(trigger_config: dict[str, Any], *, workflow_id: int | None = None) -> schedules.Schedule | None:
@@ -69,26 +65,23 @@ def next_run_at(workflow: Workflow, *, now: datetime) -> datetime | None:
     return schedule.next_after(now) if schedule else None
 
 
-def _scheduled() -> QuerySet[Workflow]:
-    return Workflow.objects.filter(enabled=True, next_run_at__isnull=False).order_by("next_run_at", "id")
-
-
 def _plan(workflow: Workflow, now: datetime) -> slots.SlotPlan:
-    config, due_from = workflow.trigger_config, workflow.next_run_at
-    try:
-        schedule = schedule_of(config, workflow_id=workflow.pk)
-    except (Invalid, ValueError, LookupError):
-        return slots.SlotPlan()  # checked on save, so only a change of the time zone data comes here
-    if schedule is None or due_from is None:
-        return slots.SlotPlan()
-    return slots.plan(
-        schedule,
-        due_from=due_from,
+    config = workflow.trigger_config
+    return slots.plan_or_fault(
+        lambda: schedule_of(config, workflow_id=workflow.pk),
+        due_from=workflow.next_run_at,
         now=now,
         grace_seconds=config.get("grace_seconds", GRACE_SECONDS),
         misfire=config.get("misfire", slots.RUN_ONCE),
         misfire_limit=MISFIRE_LIMIT,
     )
+
+
+def _set_aside(workflow: Workflow, fault: str, *, now: datetime) -> None:
+    """What was saved could be evaluated, so the data of time zones has changed since."""
+    workflow.schedule_error = fault
+    workflow.save(update_fields=["schedule_error"])
+    messages.paused(workflow, fault, now=now)
 
 
 def _start(version: WorkflowVersion, slot: datetime, *, now: datetime) -> None:
@@ -100,12 +93,9 @@ def _start(version: WorkflowVersion, slot: datetime, *, now: datetime) -> None:
 def _record_missed(version: WorkflowVersion, missed: slots.Missed, *, now: datetime) -> None:
     """Missed slots are one visible row. The document has no status for them, so it is a cancelled one with the reason."""
     execution = _build(version, missed.first_at, now=now)
-    if _is_recorded(execution):
-        return
-    execution.status, execution.finished_at = Status.CANCELLED, now
-    execution.error_message = f"Missed: {missed.count} slots from {missed.first_at:%Y-%m-%d %H:%M:%S} UTC on."
-    execution.save(force_insert=True)
-    messages.announce(execution, "skipped", execution.error_message, now=now)
+    if not _is_recorded(execution):
+        reason = f"Missed: {missed.count} slots from {missed.first_at:%Y-%m-%d %H:%M:%S} UTC on."
+        starting.insert_ended(execution, Status.CANCELLED, reason, now)
 
 
 def _build(version: WorkflowVersion, slot: datetime, *, now: datetime) -> WorkflowExecution:

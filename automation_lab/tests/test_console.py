@@ -173,6 +173,15 @@ def test_a_busy_lab_shows_its_failures_within_12_queries(member, django_assert_m
     assert "Send the first webhook" not in html
 
 
+def test_the_overview_names_the_schedules_that_are_set_aside(console):
+    WorkflowFactory(name="payroll", schedule_error="Mars/Base is not a time zone")
+    ScheduledTaskFactory(name="export", schedule_error="never fires")
+
+    html = console.get(reverse("admin:index")).content.decode()
+
+    assert all(text in html for text in ("payroll", "Mars/Base is not a time zone", "export", "never fires"))
+
+
 def test_the_overview_shows_only_what_the_user_may_see(client):
     WorkflowExecutionFactory(status="failed", workflow=WorkflowFactory(name="payroll"))
     client.force_login(User.objects.create(username="guest", is_staff=True), backend=BACKEND)
