@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from django.db import connection
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet, Sum, Window
 
 from automation_lab.core.execution.models import LIVE_STATUSES
 from automation_lab.core.pruning import BATCH, delete_in_batches
@@ -17,12 +17,6 @@ from inbox.querysets import SOURCE_KEY
 WINDOW_KEPT = timedelta(days=2)  # the longest period is a day
 
 _TABLE = Webhook._meta.db_table
-_BEYOND_BYTES = f"""
-    SELECT max(id) FROM (
-        SELECT id, sum(size_bytes) OVER (ORDER BY id DESC) AS bytes FROM {_TABLE} WHERE source = %s
-    ) AS added_up
-    WHERE bytes > %s
-"""  # noqa: S608 - the name of our own table
 _REMOVE_PAYLOADS = f"""
     UPDATE {_TABLE} SET
         raw_body = '', body = NULL, body_terms = '{{}}',
@@ -31,7 +25,7 @@ _REMOVE_PAYLOADS = f"""
         SELECT id FROM {_TABLE} WHERE source = %s AND received_at < %s AND size_bytes > 0 AND NOT flags @> ARRAY[%s]::varchar[]
         ORDER BY id LIMIT %s
     )
-"""  # noqa: S608
+"""  # noqa: S608 - the name of our own table
 
 
 def prune_webhooks(*, now: datetime, days: int, dry_run: bool) -> int:
@@ -74,18 +68,24 @@ def _beyond(source: Source, now: datetime) -> QuerySet[Webhook]:
     rule, beyond = source.retention, Q(pk__in=[])
     if "days" in rule:
         beyond |= Q(received_at__lt=now - timedelta(days=rule["days"]))
-    if "count" in rule:
-        newest_first = Webhook.objects.filter(source=source.name).order_by("-id").values_list("pk", flat=True)
-        beyond |= Q(pk__lte=next(iter(newest_first[rule["count"] : rule["count"] + 1]), 0))
-    if "bytes" in rule:
-        beyond |= Q(pk__lte=_last_beyond_bytes(source.name, rule["bytes"]))
+    if "count" in rule or "bytes" in rule:
+        beyond |= ~rejected.IS_BOUNDED & Q(pk__lte=_last_beyond_room(source))
     return _idle().filter(beyond, source=source.name)
 
 
-def _last_beyond_bytes(source_name: str, size: int) -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(_BEYOND_BYTES, [source_name, size])
-        return cursor.fetchone()[0] or 0
+def _last_beyond_room(source: Source) -> int:
+    """The newest webhook beyond the number or bytes of `source`, 0 if all fit.
+
+    Refused ones take no room here, as they have bounds of their own: else anybody could push the others out.
+    """
+    newest_first = Webhook.objects.filter(source=source.name).exclude(rejected.IS_BOUNDED).order_by("-id")
+    added_up = newest_first.annotate(bytes=Window(Sum("size_bytes"), order_by=F("id").desc()))
+    found = [0]
+    if "count" in source.retention:
+        found += newest_first.values_list("pk", flat=True)[source.retention["count"] :][:1]
+    if "bytes" in source.retention:
+        found += added_up.filter(bytes__gt=source.retention["bytes"]).values_list("pk", flat=True)[:1]
+    return max(found)
 
 
 def _remove_payloads(source: Source, now: datetime, *, dry_run: bool) -> int:

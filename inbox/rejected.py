@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 from django.db import connection, transaction
+from django.db.models import Q
 
 from inbox.models import Source, Webhook
 from inbox.verification.results import Verification
@@ -14,6 +15,8 @@ MAX_KEPT_BYTES = 20 * 1024 * 1024
 # Pruned at about every so many of them, so at most that many (and that share of the bytes) are kept too long.
 EVERY = 20
 LOCK_CLASS = 1_919_249_761  # "reja" in ASCII
+
+IS_BOUNDED = Q(status=Webhook.Status.REJECTED) | Q(verification=Verification.UNSIGNED)
 
 _BEYOND = f"""
     SELECT id FROM (

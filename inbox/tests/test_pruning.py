@@ -57,6 +57,18 @@ def test_a_source_keeps_a_number_of_bytes():
     assert left() == set(mine[3:])
 
 
+@pytest.mark.parametrize("retention", [{"count": 3}, {"bytes": 300}])
+@pytest.mark.parametrize("refused", [{"status": "rejected"}, {"verification": "unsigned"}])
+def test_what_anybody_can_send_pushes_no_good_webhook_out(retention, refused):
+    SourceFactory(name="shop", retention=retention)
+    good = [received(0, raw_body=b"x" * 100) for _ in range(4)]
+    bad = [received(0, raw_body=b"x" * 100, **refused) for _ in range(9)]
+
+    assert prune(pruning.prune_sources, dry_run=True) == 1
+    assert prune(pruning.prune_sources) == 1
+    assert left() == {*good[1:], *bad}
+
+
 def test_payloads_go_earlier_than_the_rest(api):
     SourceFactory(name="shop", retention={"days": 30, "payload_days": 7})
     old = received(8, raw_body=b'{"a": 1}', body={"a": 1}, headers=[["X-A", "1"]])
