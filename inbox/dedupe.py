@@ -12,9 +12,10 @@ from django.utils import timezone
 from automation_lab.core import clock
 from inbox import presets
 from inbox.incoming import IncomingRequest
-from inbox.models import Source, Webhook
+from inbox.models import WITH_ONE_TIME_TOKEN, Source, Webhook
 
 MAX_KEY_CHARACTERS = 255
+MAYBE_INCOMPLETE = "maybe_incomplete"  # a flag: the body may have broken off on its way
 LOCK_CLASS = 1_684_366_453  # "dedu" in ASCII
 
 
@@ -26,7 +27,7 @@ def assign_key(webhook: Webhook, source: Source, request: IncomingRequest) -> No
     """
     by = source.dedupe["by"]
     webhook.dedupe_key = ""
-    if "maybe_incomplete" in webhook.flags:
+    if MAYBE_INCOMPLETE in webhook.flags and source.scheme not in WITH_ONE_TIME_TOKEN:
         return  # the sender may have to send the whole under the same id
     if by == "delivery_id":
         webhook.dedupe_key = webhook.delivery_id

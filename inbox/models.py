@@ -26,6 +26,9 @@ from inbox.replay_models import ForwardAttempt, Replay, SavedView  # noqa: F401 
 from inbox.terms import BodyTermsField, HeaderTermsField
 
 PAYLOAD_REMOVED = "payload_removed"  # a flag: the source's retention took the body, the rest is still there
+WITH_ONE_TIME_TOKEN = (
+    "mailgun",
+)  # the schemes that sign nothing else, so it has to count once, whatever comes with it
 MAX_BODY_BYTES_LIMIT = 25 * 1024 * 1024
 
 
@@ -127,7 +130,7 @@ class Source(TimeStampedModel):
             except ValidationError as exc:
                 raise ValidationError({name: exc}) from exc
         validators.validate_scheme_settings(self.scheme, self.scheme_settings)
-        if self.scheme == "mailgun" and (self.dedupe != default_dedupe() or self.delivery_id_from):
+        if self.scheme in WITH_ONE_TIME_TOKEN and (self.dedupe != default_dedupe() or self.delivery_id_from):
             message = "Mailgun signs only a token, which has to count once: it stays the delivery id."
             raise ValidationError({"dedupe": ValidationError(message, code="one_time_token")})
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import threading
 from datetime import timedelta
 
@@ -231,3 +232,46 @@ def test_a_chunked_body_that_may_have_broken_off_claims_no_delivery_id():
     whole = receive_webhook(request=incoming(b'{"a": 1}', headers=headers), source=GITHUB)
 
     assert (whole.delivery_id, whole.is_duplicate) == ("d-1", False)
+
+
+FORM = ("Content-Type", "application/x-www-form-urlencoded")
+CHUNKED = ("Transfer-Encoding", "chunked")
+
+
+@pytest.mark.django_db
+def test_a_signature_over_the_whole_body_proves_that_it_is_complete(announced):
+    source = services.create_source(name="github", scheme="github", secrets=[{"value": "secret"}])
+    body = b"payload=%7B%7D"
+    value = f"sha256={hmac.new(b'secret', body, 'sha256').hexdigest()}"
+    headers = [FORM, CHUNKED, ("X-Github-Delivery", "d-1"), ("X-Hub-Signature-256", value)]
+
+    first, again = (receive_webhook(request=incoming(body, headers=headers), source=source) for _ in range(2))
+
+    assert ("maybe_incomplete" in first.flags, again.duplicate_of_id) == (False, first.pk)
+    assert announced == [first]
+
+
+@pytest.mark.django_db
+def test_a_token_says_nothing_about_the_end_of_a_body():
+    source = services.create_source(name="github", scheme="token", secrets=[{"value": "secret"}])
+    headers = [CHUNKED, ("Idempotency-Key", "d-1"), ("Authorization", "Bearer secret")]
+    cut = receive_webhook(request=incoming(b'{"a": ', headers=headers), source=source)
+
+    whole = receive_webhook(request=incoming(b'{"a": 1}', headers=headers), source=source)
+
+    assert ("maybe_incomplete" in cut.flags, whole.is_duplicate) == (True, False)
+
+
+@pytest.mark.django_db
+def test_the_token_of_mailgun_counts_once_however_the_body_is_sent(announced):
+    source = services.create_source(name="mailgun", scheme="mailgun", secrets=[{"value": "secret"}])
+    at = int(timezone.now().timestamp())
+    value = hmac.new(b"secret", f"{at}token-1".encode(), "sha256").hexdigest()
+    signed = f"timestamp={at}&token=token-1&signature={value}&event="
+    first, forged = (
+        receive_webhook(request=incoming(f"{signed}{event}".encode(), headers=[FORM, CHUNKED]), source=source)
+        for event in ("opened", "forged")
+    )
+
+    assert (first.is_duplicate, forged.duplicate_of_id) == (False, first.pk)
+    assert announced == [first]

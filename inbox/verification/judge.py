@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -45,7 +46,7 @@ def judge(scheme: str, context: Context) -> Verdict:
     for check in checks_of(scheme, context.options):
         verdict = check.verify(context)
         if verdict.result == Verification.VERIFIED:
-            return verdict
+            return replace(verdict, whole=check.signs_body)
         best = max(best, verdict, key=lambda each: each.progress)
     return best
 

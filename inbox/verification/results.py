@@ -51,10 +51,11 @@ _PROGRESS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result, and the id of the secret that matched, if one did."""
+    """The result, and the id of the secret that matched, if one did. A body that is `whole` cannot have broken off."""
 
     result: Verification
     secret_id: str = ""
+    whole: bool = False
 
     @property
     def accepted(self) -> bool:

@@ -161,6 +161,10 @@ class MailgunCheck(Check):
     def judges_time(self) -> bool:
         return True
 
+    @property
+    def signs_body(self) -> bool:
+        return False
+
     def _verify(self, context: Context) -> Verdict:
         keys = self._keys(context)
         timestamp, token, text = (self._field(context.request, name) for name in ("timestamp", "token", "signature"))
