@@ -9,7 +9,7 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from inbox import dedupe, presets, rejected
-from inbox.handshakes import FLAG, Handshake
+from inbox.handshakes import FLAG, Handshake, find_handshake
 from inbox.incoming import IncomingRequest, clean_text, limit_headers
 from inbox.models import Source, Webhook
 from inbox.signals import webhook_received
@@ -58,13 +58,21 @@ def receive_webhook(
 
 @transaction.atomic
 def accept_rejected(*, webhook: Webhook, request: IncomingRequest, source: Source, verdict: Verdict) -> Webhook:
-    """Take a refused webhook in as if it came now, once: whoever comes second finds it accepted."""
+    """Take a refused webhook in as if it came now, once: whoever comes second finds it accepted.
+
+    A handshake starts nothing now either, and its sender has long had its answer.
+    """
     webhook = Webhook.objects.select_for_update().get(pk=webhook.pk)
     if webhook.status != Webhook.Status.REJECTED:
         return webhook
     webhook.status, webhook.updated_at = Webhook.Status.RECEIVED, timezone.now()
     webhook.verification, webhook.matched_secret = verdict.result, verdict.secret_id
-    dedupe.assign_key(webhook, source, request)
+    if verdict.whole:
+        webhook.flags = [flag for flag in webhook.flags if flag != dedupe.MAYBE_INCOMPLETE]
+    if find_handshake(source, request, verdict):
+        webhook.flags = sorted({*webhook.flags, FLAG})
+    else:
+        dedupe.assign_key(webhook, source, request)
     while not _update(webhook):
         dedupe.link_to_first(webhook)
     if _is_news(webhook):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from django.utils import timezone
 
-from automation_lab.core.exceptions import Gone
+from automation_lab.core.exceptions import Conflict, Gone
 from inbox.incoming import IncomingRequest
 from inbox.models import PAYLOAD_REMOVED, Source, Webhook
 from inbox.receiving import accept_rejected
@@ -30,11 +30,12 @@ def verify_again(*, webhook: Webhook) -> Reverified:
     """Judge `webhook` with the secrets that are valid now, its time as it was when it came.
 
     A rejected one that verifies now is accepted and announced like a new one, once. To be called outside a
-    transaction. Raises Gone without its body, CertificateUnavailable.
+    transaction. Raises Gone without its body, Conflict for a rejected one that its source cannot take any more,
+    CertificateUnavailable.
     """
     if PAYLOAD_REMOVED in webhook.flags:
         raise Gone("The body of this webhook was removed, so nothing can be verified.", code=PAYLOAD_REMOVED)
-    source = Source.objects.filter(name=webhook.source).first() or Source(name=webhook.source)
+    source = _source_of(webhook)
     request = stored_request(webhook)
     verdict = judge.verify(source, request, received_at=webhook.received_at)
     if verdict.accepted:
@@ -42,6 +43,15 @@ def verify_again(*, webhook: Webhook) -> Reverified:
             webhook = accept_rejected(webhook=webhook, request=request, source=source, verdict=verdict)
         return Reverified(webhook, verdict, [_acceptance(verdict)])
     return Reverified(webhook, verdict, _findings(webhook, source, request, verdict))
+
+
+def _source_of(webhook: Webhook) -> Source:
+    """Without a source nothing would be checked, and what was refused would be let in."""
+    source = Source.objects.filter(name=webhook.source).first()
+    if webhook.status == Webhook.Status.REJECTED and not (source and source.enabled):
+        state = "switched off: enable it" if source else "deleted: create it again, with its scheme and secrets,"
+        raise Conflict(f"The source {webhook.source} is {state} to verify what it refused.", code="source_unavailable")
+    return source or Source(name=webhook.source)
 
 
 def stored_request(webhook: Webhook) -> IncomingRequest:

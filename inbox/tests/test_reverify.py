@@ -176,6 +176,51 @@ def test_a_source_without_a_scheme_accepts_what_was_refused(api, announced):
     assert len(announced) == 1
 
 
+@pytest.mark.parametrize("scheme", ["none", "github"])
+def test_what_a_source_refused_is_not_let_in_by_taking_the_source_away(api, announced, scheme):
+    source = make()
+    webhook = receive_webhook(request=incoming(), source=source)
+    services.update_source(source=source, scheme=scheme, enabled=False)
+
+    disabled = api.post(f"{INBOX}/{webhook.pk}/verify")
+    services.delete_source(source=source)
+    deleted = api.post(f"{INBOX}/{webhook.pk}/verify")
+
+    assert (disabled.status_code, disabled.json()["type"].rpartition(":")[2]) == (409, "source_unavailable")
+    assert "enable it" in disabled.json()["detail"]
+    assert (deleted.status_code, "create it again" in deleted.json()["detail"]) == (409, True)
+    assert (Webhook.objects.get().status, announced) == ("rejected", [])
+
+
+def test_a_handshake_that_was_refused_starts_nothing_when_it_is_accepted(api, announced):
+    source = make("slack", "wrong")
+    body, at = b'{"type": "url_verification", "challenge": "abc"}', str(int(timezone.now().timestamp()))
+    value = f"v0={signature(b'v0:' + at.encode() + b':' + body).hexdigest()}"
+    headers = [("X-Slack-Signature", value), ("X-Slack-Request-Timestamp", at), ("Idempotency-Key", "k")]
+    webhook = receive_webhook(request=incoming(body, headers=headers), source=source)
+    services.update_source(source=source, secrets=[{"value": SECRET}])
+
+    assert verify(api, webhook)["status"] == "received"
+
+    stored = Webhook.objects.get()
+    assert (stored.verification, stored.flags, stored.dedupe_key) == ("verified", ["handshake"], "")
+    assert announced == []
+
+
+def test_a_chunked_form_is_complete_once_it_verifies(api):
+    source = make(secret="wrong")
+    request = signed(b"payload=%7B%7D")
+    chunked = incoming(request.raw_body, headers=[*request.headers[1:], ("Transfer-Encoding", "chunked")])
+    webhook = receive_webhook(request=chunked, source=source)
+    services.update_source(source=source, secrets=[{"value": SECRET}])
+
+    verify(api, webhook)
+
+    stored = Webhook.objects.get()
+    assert ("maybe_incomplete" in webhook.flags, "maybe_incomplete" in stored.flags) == (True, False)
+    assert stored.dedupe_key == "d-1"
+
+
 def test_an_accepted_webhook_stays_as_it_is(api, announced):
     webhook = WebhookFactory(source="unknown", status="failed")
 

@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import NameOID
 
 from automation_lab.core.http import HttpError, HttpResponse
-from inbox import services
+from inbox import reverify, services, subscriptions
 from inbox.models import Webhook
+from inbox.receiving import receive_webhook
 from inbox.tests.factories import incoming
 from inbox.verification import certificates
 from inbox.verification.certificates import Certificates, CertificateUnavailable
@@ -272,3 +273,19 @@ def test_a_missing_certificate_is_answered_503_and_stores_nothing(client, privat
     assert response["Retry-After"]
     assert response.json()["type"].endswith("certificate_unavailable")
     assert not Webhook.objects.exists()
+
+
+@pytest.mark.django_db
+def test_a_subscription_that_was_refused_can_be_confirmed_after_its_topic_was_named(private_key, network, announced):
+    source = services.create_source(name="aws", scheme="sns", scheme_settings={"topics": [f"{TOPIC}-other"]})
+    address = "https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=arn:aws:sns:x&Token=t"
+    now = datetime.now(UTC).isoformat()
+    request = sns(private_key, kind="SubscriptionConfirmation", Timestamp=now, SubscribeURL=address, Token="t")
+    webhook = receive_webhook(request=request, source=source)
+    services.update_source(source=source, scheme_settings={"topics": [TOPIC]})
+
+    accepted = reverify.verify_again(webhook=webhook).webhook
+    confirmed = subscriptions.confirm_subscription(webhook=accepted, client=Network())
+
+    assert webhook.verification == "unknown_sender"
+    assert (confirmed.flags, announced) == (["confirmed", "handshake"], [])
