@@ -9,6 +9,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import BooleanRadioFilter, ChoicesDropdownFilter
@@ -33,7 +34,7 @@ from automation_lab.core.admin import (
 from automation_lab.core.exceptions import Invalid
 from automation_lab.core.registry import replay_targets
 from inbox import replays, selection
-from inbox.models import ForwardAttempt, Replay, SavedView
+from inbox.models import Forward, ForwardAttempt, Replay, SavedView
 
 PANEL_ROWS = 20
 SHOWN_OPTIONS = ("workflow", "url", "mode", "retry_policy")
@@ -128,24 +129,49 @@ class ReplayAdmin(ReadOnlyAdmin):
         return show.json_block({name: replay.options[name] for name in SHOWN_OPTIONS if name in replay.options})
 
     def get_panels(self, request: HttpRequest, instance: Replay) -> list[Panel]:
-        return [
-            panel_of(
-                "Forwards",
-                ["Forward", "Status", "Webhook", "To", "Attempt", "Duration", "Error"],
-                instance.forwards.order_by("-id").defer("answer"),
-                lambda forward: [
-                    show.object_link("inbox.forward", forward.pk, f"#{forward.pk}"),
-                    show.state(forward.status),
-                    show.object_link("inbox.webhook", forward.webhook_id, f"#{forward.webhook_id}"),
-                    show.shortened(forward.target),
-                    forward.attempt,
-                    show.duration(forward.duration_ms),
-                    show.shortened(forward.error_message),
-                ],
-                limit=PANEL_ROWS,
-                url=show.list_url("inbox.forward", replay__id__exact=instance.pk),
-            )
-        ]
+        if instance.target not in replay_targets:
+            return []
+        started = replay_targets.get(instance.target).executions(instance).order_by("-id")
+        return [_forwards(instance, started) if started.model is Forward else _runs(instance, started)]
+
+
+def _forwards(replay: Replay, forwards: QuerySet[Forward]) -> Panel:
+    return panel_of(
+        "Forwards",
+        ["Forward", "Status", "Webhook", "To", "Attempt", "Duration", "Error"],
+        forwards.defer("answer"),
+        lambda forward: [
+            show.object_link("inbox.forward", forward.pk, f"#{forward.pk}"),
+            show.state(forward.status),
+            show.object_link("inbox.webhook", forward.webhook_id, f"#{forward.webhook_id}"),
+            show.shortened(forward.target),
+            forward.attempt,
+            show.duration(forward.duration_ms),
+            show.shortened(forward.error_message),
+        ],
+        limit=PANEL_ROWS,
+        url=show.list_url("inbox.forward", replay__id__exact=replay.pk),
+    )
+
+
+def _runs(replay: Replay, runs: QuerySet[Any]) -> Panel:
+    """As the target gives them: the inbox knows nothing of workflows."""
+    return panel_of(
+        "Workflow runs",
+        ["Run", "Status", "Webhook", "Workflow", "Steps", "Duration", "Error"],
+        runs.select_related("workflow"),
+        lambda run: [
+            show.object_link(run._meta.label, run.pk, f"#{run.pk}"),
+            show.state(run.status),
+            show.object_link("inbox.webhook", run.webhook_id, f"#{run.webhook_id}"),
+            show.object_link(run.workflow._meta.label, run.workflow_id, run.workflow.name),
+            f"{run.current_step} of {run.total_steps}",
+            show.duration(run.duration_ms),
+            show.shortened(run.error_message),
+        ],
+        limit=PANEL_ROWS,
+        url=reverse("admin:trace", args=[replay.correlation_id]) if replay.correlation_id else "",
+    )
 
 
 def attempt_cells(attempt: ForwardAttempt) -> list[Any]:

@@ -723,6 +723,22 @@ def test_a_replay_shows_how_far_it_is_and_is_stopped(console):
     assert replay.status == "cancelled"
 
 
+def test_a_replay_to_workflows_shows_its_runs(console):
+    matching_workflow()
+    webhook = WebhookFactory(source="github")
+    WorkflowExecutionFactory(webhook=webhook)
+
+    shown = console.post(page("replay", webhook.pk), {"target": "workflows", "key": "k1"}, follow=True)
+    replay = Replay.objects.get()
+    (panel,) = console.get(page("change", replay.pk, model="replay")).context["panels"]
+
+    run = WorkflowExecution.objects.get(dedupe_key__startswith="replay:")
+    assert shown.status_code == 200
+    assert (panel.title, len(panel.rows)) == ("Workflow runs", 1)
+    assert reverse("admin:workflows_workflowexecution_change", args=[run.pk]) in panel.rows[0][0]
+    assert page("change", webhook.pk) in panel.rows[0][2]
+
+
 def test_a_waiting_forward_is_cancelled(console):
     forward = Forward.objects.create(webhook=WebhookFactory(), target="https://example.com")
 
