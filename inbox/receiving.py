@@ -93,3 +93,77 @@ def _build_webhook(request: IncomingRequest, source: Source, verdict: Verdict) -
     terms = body_terms(request.parsed.value)
     if len(terms) > MOST_TERMS:
         flags.add("partly_searchable")
+    return Webhook(
+        source=source.name,
+        event_type=_event_type(presets.find_event_type(request, source), flags),
+        status=Webhook.Status.RECEIVED if verdict.accepted else Webhook.Status.REJECTED,
+        method=request.method,
+        path=request.path,
+        query_params=request.query_params,
+        query_string=request.query_string,
+        headers=limit_headers(request.headers, flags),
+        body=request.parsed.value,
+        body_terms=terms[:MOST_TERMS],
+        raw_body=request.raw_body,
+        content_type=_cut(request.content_type, "content_type_cut", flags),
+        size_bytes=len(request.raw_body),
+        sha256=hashlib.sha256(request.raw_body).hexdigest(),
+        remote_addr=request.remote_addr,
+        delivery_id=delivery_id,
+        verification=verdict.result,
+        matched_secret=verdict.secret_id,
+        flags=sorted(flags),
+        correlation_id=request.correlation_id,
+    )
+
+
+def _event_type(text: str, flags: set[str]) -> str:
+    return _cut(clean_text(text, flags), "event_type_cut", flags)
+
+
+def _delivery_id(text: str, flags: set[str]) -> str:
+    """Ids that do not fit are replaced by their hash: cutting could make two of them equal."""
+    if len(text) > MAX_NAME_CHARACTERS:
+        flags.add("delivery_id_hashed")
+        return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return clean_text(text, flags)
+
+
+def _cut(text: str, flag: str, flags: set[str]) -> str:
+    if len(text) > MAX_NAME_CHARACTERS:
+        flags.add(flag)
+    return text[:MAX_NAME_CHARACTERS]
+
+
+def _insert(webhook: Webhook) -> bool:
+    """Insert `webhook` unless its delivery id is taken; of two that race for one id, the later waits for the first."""
+    values = [field.get_db_prep_save(field.pre_save(webhook, add=True), connection) for field in _FIELDS]
+    with connection.cursor() as cursor:
+        cursor.execute(_INSERT, values)
+        row = cursor.fetchone()
+    if row is None:
+        return False
+    webhook.pk, webhook.received_at = row
+    webhook._state.adding = False
+    return True
+
+
+def _update(webhook: Webhook) -> bool:
+    """Save `webhook` as accepted unless its key is taken."""
+    try:
+        with transaction.atomic():
+            webhook.save(
+                update_fields=[
+                    "status",
+                    "verification",
+                    "matched_secret",
+                    "dedupe_key",
+                    "is_duplicate",
+                    "duplicate_of",
+                    "flags",
+                    "updated_at",
+                ]
+            )
+    except IntegrityError:
+        return False
+    return True
