@@ -48,7 +48,7 @@ class ReplayAdmin(ReadOnlyAdmin):
         "show_status",
         "target",
         "show_progress",
-        "failed_count",
+        "show_counts",
         "created_by",
         "show_created_at",
     ]
@@ -67,8 +67,8 @@ class ReplayAdmin(ReadOnlyAdmin):
     fieldsets = [
         section(
             None,
-            "show_status|target show_progress show_outcomes failed_count|rate_per_second created_by show_options "
-            "show_filters show_error",
+            "show_status|target show_progress|show_counts show_why show_outcomes|rate_per_second created_by show_options "
+            "show_filters",
         ),
         section("Timing", "show_created_at|show_due_at show_started_at|show_finished_at show_cancel_requested_at"),
     ]
@@ -76,7 +76,7 @@ class ReplayAdmin(ReadOnlyAdmin):
     show_id = id_column
     show_status = state_column()
     show_filters = json_column("filters", "Selection")
-    show_error = text_column("error_message", "Error")
+    show_why = text_column("error_message", "Why")
     show_created_at = when_column("created_at")
     show_due_at = when_column("due_at")
     show_started_at = when_column("started_at")
@@ -92,6 +92,11 @@ class ReplayAdmin(ReadOnlyAdmin):
             f"{replay.position:,}",
             f"{replay.total_count:,}",
         )
+
+    @display(description="Handed over")
+    def show_counts(self, replay: Replay) -> SafeString:
+        refused = [show.label(f"{replay.failed_count:,} refused", "bad")] if replay.failed_count else []
+        return show.joined([f"{replay.done_count:,} started", *refused])
 
     @display(description="What it started")
     def show_outcomes(self, replay: Replay) -> SafeString:

@@ -196,7 +196,7 @@ def _run_slice(claim: Claim) -> None:
         due_at = max(replay.due_at or now, now - CATCH_UP) + timedelta(seconds=len(ids) / replay.rate_per_second)
         queue.park(claim, due_at=due_at, now=now, error_message=replay.error_message, **progress)
         return
-    status = Status.SUCCESS if replay.done_count else Status.FAILED
+    status = Status.FAILED if replay.failed_count else Status.SUCCESS
     queue.finish(claim, status=status, now=now, error_message=replay.error_message, **progress)
 
 

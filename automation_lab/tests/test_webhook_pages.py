@@ -10,6 +10,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, Permission, User
 from django.urls import reverse
+from django.utils import timezone
 
 from automation_lab.core import crypto
 from inbox import replays
@@ -737,6 +738,25 @@ def test_a_replay_to_workflows_shows_its_runs(console):
     assert (panel.title, len(panel.rows)) == ("Workflow runs", 1)
     assert reverse("admin:workflows_workflowexecution_change", args=[run.pk]) in panel.rows[0][0]
     assert page("change", webhook.pk) in panel.rows[0][2]
+
+
+def test_a_replay_tells_how_many_were_started_and_refused_and_why(console):
+    replay = Replay.objects.create(
+        status="failed",
+        target="url",
+        position=3,
+        total_count=3,
+        done_count=1,
+        failed_count=2,
+        error_message="Webhook 7 has been deleted.",
+        finished_at=timezone.now(),
+    )
+
+    for url in (page("changelist", model="replay"), page("change", replay.pk, model="replay")):
+        shown = console.get(url).content.decode()
+        assert "1 started" in shown
+        assert "2 refused" in shown
+    assert "Webhook 7 has been deleted." in shown
 
 
 def test_a_waiting_forward_is_cancelled(console):

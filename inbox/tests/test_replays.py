@@ -312,7 +312,7 @@ def test_webhooks_that_are_gone_are_counted_and_the_others_go_on():
 
     run_slice(replay)
 
-    assert (replay.status, replay.done_count, replay.failed_count) == ("success", 2, 1)
+    assert (replay.status, replay.done_count, replay.failed_count) == ("failed", 2, 1)
     assert replay.error_message == f"Webhook {gone} has been deleted."
 
 
