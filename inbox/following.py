@@ -18,6 +18,7 @@ from django.utils.dateparse import parse_datetime
 from automation_lab.core.exceptions import AutomationLabError
 from automation_lab.core.http import HttpClient, HttpError, HttpResponse
 from automation_lab.core.outbound import OutboundPolicy, parse_allow
+from inbox.stream import UNKNOWN_CURSOR
 
 STREAM_PATH = "/v1/webhooks/stream"
 WAIT_SECONDS = 20
@@ -214,7 +215,10 @@ def _read(response: HttpResponse, server: str) -> dict[str, Any]:
 
 
 def _why(status: int, answer: Any, server: str) -> str:
-    detail = str(answer.get("detail", "")) if isinstance(answer, dict) else ""
+    answer = answer if isinstance(answer, dict) else {}
+    detail = str(answer.get("detail", ""))
     if status == 401:
         return f"{server} wants a token with the scope inbox:write. {detail} Give --token-file or --token."
+    if any(fault.get("code") == UNKNOWN_CURSOR for fault in answer.get("errors", [])):
+        return f"{server}: {detail} (--restart does.)"
     return f"{server} answers {status}: {detail or 'this does not look like an Automation Lab.'}"

@@ -16,6 +16,7 @@ from datetime import datetime
 from django.db import connection
 
 from automation_lab.core import stopping
+from automation_lab.core.exceptions import Invalid
 from inbox.handshakes import FLAG as HANDSHAKE
 from inbox.models import Webhook
 from inbox.portions import fitting
@@ -25,6 +26,7 @@ POLL_SECONDS = 0.2
 SETTLE_POLL_SECONDS = 0.005
 PATIENCE_SECONDS = 0.5
 SINCE_ROWS = 1_000
+UNKNOWN_CURSOR = "unknown_cursor"
 
 HANDED_OUT = f"SELECT last_value, is_called FROM {Webhook._meta.db_table}_id_seq"  # noqa: S608 - our own table
 WRITERS = """
@@ -92,10 +94,20 @@ def horizon(
     sleep: Callable[[float], None] = stopping.pause,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> int:
-    """The highest id up to which every row beyond `after` is settled, after waiting for inserts that are going on."""
+    """The highest id up to which every row beyond `after` is settled, after waiting for inserts that are going on.
+
+    Raises Invalid if no id as high as `after` was ever handed out.
+    """
     top = latest_id()
     database = str(connection.settings_dict["NAME"])
-    if top <= after:
+    if top < after:
+        raise Invalid(
+            f"No webhook has had the id {after} yet, the newest is {top}: this place belongs to an earlier database. "
+            "Begin without it.",
+            field="after",
+            code=UNKNOWN_CURSOR,
+        )
+    if top == after:
         return after
     deadline, writers = monotonic() + patience_seconds, _writers()
     while writers and monotonic() < deadline and not stopping.is_told():

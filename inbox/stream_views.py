@@ -25,6 +25,11 @@ MOST_WAIT_SECONDS = 20
 MOST_WAITING = 2
 RETRY_AFTER_SECONDS = 2
 REPEATABLE = ("source", "event_type", "status")
+ON_ARRIVAL = {
+    "received": [Webhook.Status.RECEIVED, Webhook.Status.PROCESSED, Webhook.Status.FAILED],
+    "rejected": [Webhook.Status.REJECTED],
+}
+"""What a reader may ask for: a cursor passes each webhook once, and never comes back when its status changes."""
 
 _places = threading.BoundedSemaphore(MOST_WAITING)
 
@@ -33,7 +38,12 @@ class StreamQuerySerializer(serializers.Serializer[Any]):
     """Several of `source`, `event_type` and `status` may be given; without a status, all but rejected ones and
     handshakes come."""
 
-    after = serializers.IntegerField(required=False, min_value=0, max_value=BIGINT, help_text="The cursor before.")
+    after = serializers.IntegerField(
+        required=False,
+        min_value=0,
+        max_value=BIGINT,
+        help_text="The cursor before. 400 with the code `unknown_cursor` if no webhook has had such an id yet.",
+    )
     since = serializers.DateTimeField(required=False, help_text="Instead of a cursor: received from then on.")
     limit = serializers.IntegerField(required=False, default=50, min_value=1, max_value=200)
     wait = serializers.IntegerField(
@@ -44,7 +54,16 @@ class StreamQuerySerializer(serializers.Serializer[Any]):
     )
     event_type = serializers.ListField(child=serializers.CharField(max_length=255), required=False, default=list)
     status = serializers.ListField(
-        child=serializers.ChoiceField(choices=Webhook.Status.choices), required=False, default=list
+        child=serializers.ChoiceField(
+            choices=list(ON_ARRIVAL),
+            error_messages={
+                "invalid_choice": "The stream knows the status on arrival only: received, whatever came of it, or "
+                "rejected."
+            },
+        ),
+        required=False,
+        default=list,
+        help_text="On arrival: received, whatever came of it since, or rejected.",
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -136,7 +155,8 @@ def _asked(request: Request) -> dict[str, Any]:
     check_query_parameters(request, list(StreamQuerySerializer().fields), repeatable=REPEATABLE, what="parameter")
     query = StreamQuerySerializer(data=request.query_params)
     query.is_valid(raise_exception=True)
-    return query.validated_data
+    statuses = [status for name in query.validated_data["status"] for status in ON_ARRIVAL[name]]
+    return {**query.validated_data, "status": statuses}
 
 
 def _start(asked: dict[str, Any]) -> int:

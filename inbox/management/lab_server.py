@@ -56,8 +56,8 @@ def add_selection(parser: ArgumentParser) -> None:
         nargs="+",
         action="extend",
         default=[],
-        choices=["received", "processed", "failed", "rejected"],
-        help="only these; default: all but rejected",
+        choices=["received", "rejected"],
+        help="the status on arrival; received: whatever came of it since; default: all but rejected and handshakes",
     )
     parser.add_argument("--since", help="begin in the past: 30m, 2h, 1d, or an instant")
 

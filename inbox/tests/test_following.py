@@ -164,6 +164,7 @@ def test_a_lab_that_cannot_be_reached_is_asked_again():
         (401, b'{"detail": "This token is unknown."}', "This token is unknown"),
         (403, b'{"detail": "No scope."}', "No scope"),
         (400, b'{"detail": "No filter."}', "No filter"),
+        (400, b'{"detail": "No such id.", "errors": [{"code": "unknown_cursor"}]}', "No such id. .--restart does"),
         (404, b"<html>", "does not look like an Automation Lab"),
         (200, b"[]", "does not look like an Automation Lab"),
         (200, b"hello", "does not look like an Automation Lab"),
@@ -289,6 +290,32 @@ def test_forward_sends_the_same_bytes_and_says_what_came_of_it(scripted, tmp_pat
     assert local.requests[0].endswith(b"\r\n\r\n\xff\x00")
     assert b"X-Automation-Lab-Replay-Of: 3\r\n" in local.requests[0]
     assert re.fullmatch(r"\d\d:\d\d:\d\d  github  push  #3  418  \d+ ms\n", out.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "Going on after #7 (--restart"),
+        ({"since": "1h"}, "Going on after #7, not from --since (--restart"),
+        ({"since": "1h", "restart": True}, ""),
+    ],
+)
+def test_forward_says_where_it_goes_on(scripted, tmp_path, given, words):
+    lab, err = scripted(response(401)), StringIO()
+    Cursor(lab.url, tmp_path / "s").save(7)
+
+    with pytest.raises(CommandError):
+        call_command("forward", to=lab.url, server=lab.url, state=tmp_path / "s", stderr=err, **given)
+
+    assert words in err.getvalue()
+    assert ("Going on" in err.getvalue()) == bool(words)
+    assert ("after=7" in asked(lab, 0)) == bool(words)
+
+
+@pytest.mark.parametrize("status", ["processed", "failed"])
+def test_a_status_that_comes_later_is_refused(status):
+    with pytest.raises(CommandError, match="received"):
+        call_command("listen", "--status", status)
 
 
 def test_a_webhook_without_its_body_is_not_sent():

@@ -311,10 +311,35 @@ def test_a_reader_may_start_in_the_past_and_choose(api):
 @pytest.mark.parametrize(
     "query",
     ["after=x", "after=-1", "after=1&since=2026-01-01T00:00:00Z", "wait=21", "limit=0", "limit=201", "status=new",
-     "since=yesterday", "sourc=github", "after=1&after=2", "source=%00"],
+     "since=yesterday", "sourc=github", "after=1&after=2", "source=%00", "status=processed", "status=failed"],
 )  # fmt: skip
 def test_a_question_that_makes_no_sense_is_refused(api, query):
     assert api.get(f"{STREAM}?{query}").status_code == 400
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("query", "found"), [("status=received", [0, 1, 2]), ("status=rejected", [3])])
+def test_a_status_is_that_on_arrival(api, query, found):
+    start = stream.latest_id()
+    webhooks = [WebhookFactory(status=status) for status in ("received", "processed", "failed", "rejected")]
+
+    answer = api.get(f"{STREAM}?after={start}&{query}").json()
+
+    assert [row["id"] for row in answer["results"]] == [webhooks[number].pk for number in found]
+
+
+@pytest.mark.django_db
+def test_a_cursor_of_an_earlier_database_is_refused(api):
+    latest = WebhookFactory().pk
+    Webhook.objects.all().delete()
+
+    known = api.get(f"{STREAM}?after={latest}")
+    unknown = api.get(f"{STREAM}?after={latest + 1}")
+
+    assert known.status_code == 200
+    assert unknown.status_code == 400
+    assert unknown.json()["errors"][0]["code"] == "unknown_cursor"
+    assert f"the newest is {latest}" in unknown.json()["detail"]
 
 
 @pytest.mark.django_db

@@ -48,7 +48,7 @@ class Command(LabCommand):
         target = Target(url, verify_tls=not options["insecure"], command=self)
         cursor = Cursor(server, options["state"] or _state_file(server, url, filters))
         if not options["restart"]:
-            cursor.load()
+            self._take_up(cursor, is_since_given=bool(options["since"]))
         follower = Follower(
             server=server,
             token=self.token(options),
@@ -62,6 +62,12 @@ class Command(LabCommand):
         self.say(f"Forwarding {', '.join(options['sources']) or 'all sources'} of {server} to {url}")
         for webhook in follower.webhooks():
             self.put(target.send(webhook))
+
+    def _take_up(self, cursor: Cursor, *, is_since_given: bool) -> None:
+        cursor.load()
+        if cursor.after is not None:
+            instead = ", not from --since" if is_since_given else ""
+            self.say(f"Going on after #{cursor.after}{instead} (--restart forgets this place).")
 
 
 class Target:
