@@ -63,10 +63,14 @@ def parse_query(query: str) -> dict[str, str]:
 
 
 def _text(name: str, value: Any) -> str:
+    """An empty value is refused: it would narrow nothing, so all webhooks would be sent again."""
+    field = f"filter.{name}"[:100]
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str | int):
         text = str(value)
+        if not text.strip():
+            raise Invalid(f"{name} is empty: give a value, or leave it out."[:300], field=field, code="empty")
         if "\x00" not in text and "\x00" not in name:
             return text
-    raise Invalid("A filter's value is a text, a whole number, true or false.", field=f"filter.{name}"[:100])
+    raise Invalid("A filter's value is a text, a whole number, true or false.", field=field)

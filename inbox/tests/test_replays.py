@@ -206,6 +206,8 @@ def test_a_filter_leaves_out_refused_requests_repetitions_and_handshakes_unless_
         ({"filter": {"sorce": "github"}}, "filter.sorce"),
         ({"filter": {"status": "new"}}, "filter.status"),
         ({"filter": {"source": ["github"]}}, "filter.source"),
+        ({"filter": {"source": ""}}, "filter.source"),
+        ({"filter": {"source": "github", "body.action": " "}}, "filter.body.action"),
         ({"filter": {"source": "nobody"}}, "filter"),
         ({"ids": []}, "ids"),
         ({"ids": [1], "rate_per_second": 0}, "rate_per_second"),
