@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
 import orjson
-from django.db.models import QuerySet
 
 from automation_lab.core import clock, crypto
 from automation_lab.core.exceptions import Invalid
-from automation_lab.core.execution import queue, retry
-from automation_lab.core.execution.claims import CANCELLED, REPLACED, STOPPING, Claim, Replaced
-from automation_lab.core.execution.failures import Interrupted, RunError
+from automation_lab.core.execution import attempts, queue, retry
+from automation_lab.core.execution.attempts import Outcome
+from automation_lab.core.execution.claims import Claim
+from automation_lab.core.execution.failures import Interrupted, RunError, internal_error
+from automation_lab.core.execution.interruptions import end_of
 from automation_lab.core.execution.models import Execution
 from automation_lab.core.execution.results import masked_text, storable
 from automation_lab.core.execution.runner import Executable
@@ -30,19 +31,6 @@ Status = Forward.Status
 POLICY = retry.RetryPolicy(max_attempts=5, delay_seconds=5, max_delay_seconds=600)
 TIMEOUT_SECONDS = 30
 KEPT_BODY_CHARACTERS = 8_192
-MOST_LOST_WORKERS = 5
-NO_DECISION = retry.Decision(None, "")
-CRASH_LOOP = f"{MOST_LOST_WORKERS} workers were lost in this forward: it is not tried again."
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one attempt came to: an answer, an error with what follows from it, or an interruption."""
-
-    answer: dict[str, Any] | None = None
-    error: RunError | None = None
-    decision: retry.Decision = NO_DECISION
-    interrupted: Interrupted | None = None
 
 
 class ForwardExecutable(Executable):
@@ -55,13 +43,13 @@ class ForwardExecutable(Executable):
 
     def run(self, execution: Execution, claim: Claim) -> None:
         forward = Forward.objects.select_related("webhook", "replay").get(pk=execution.pk)
-        attempt = queue.persist(lambda: _begin(forward, claim))
+        attempt = queue.persist(lambda: attempts.begin(forward, claim))
         outcome = self._attempt(forward, attempt, claim)
         queue.persist(lambda: _settle(attempt, outcome, claim))
 
     def _attempt(self, forward: Forward, attempt: ForwardAttempt, claim: Claim) -> Outcome:
         try:
-            return Outcome(answer=self._send(forward, claim))
+            return Outcome(output=self._send(forward, claim))
         except Interrupted as interrupted:
             return Outcome(interrupted=interrupted)
         except RunError as error:
@@ -94,16 +82,12 @@ class ForwardExecutable(Executable):
         return answer
 
     def crashed(self, execution: Execution, claim: Claim, *, now: datetime, error: Exception) -> None:
-        message = f"Internal error: {type(error).__name__}. The server's log has the details."
-        values = {"error_class": "runtime.internal", "error_message": message}
-        _running(execution).update(status=ForwardAttempt.Status.FAILED, finished_at=now, **values)
+        message = internal_error(error)
         queue.finish(claim, status=Status.FAILED, now=now, error_message=message)
+        attempts.close_crashed(execution, now=now, error_message=message)
 
     def taken_over(self, execution: Execution, *, worker: int, now: datetime) -> str:
-        values = {"error_class": "runtime.worker_lost", "error_message": f"Worker {worker} was lost."}
-        _running(execution).update(status=ForwardAttempt.Status.LOST, finished_at=now, **values)
-        lost = ForwardAttempt.objects.filter(forward_id=execution.pk, status=ForwardAttempt.Status.LOST).count()
-        return CRASH_LOOP if lost >= MOST_LOST_WORKERS else ""
+        return attempts.close_lost(execution, worker=worker, now=now, noun="forward")
 
     def ended(self, execution: Execution, *, now: datetime) -> None:
         """Nothing hangs on a forward: its attempts ended when its worker let go."""
@@ -210,19 +194,6 @@ def _answer(response: HttpResponse) -> dict[str, Any]:
     return storable({**answer, "body_truncated": True} if len(body) > KEPT_BODY_CHARACTERS else answer)
 
 
-def _begin(forward: Forward, claim: Claim) -> ForwardAttempt:
-    """Commit before the effect: the attempt is on record whatever happens to this process. Safe to repeat."""
-    queue.guard(claim)
-    now = clock.database_now()
-    number = forward.attempt + 1
-    claim.rows().update(attempt=number, updated_at=now)
-    attempt = ForwardAttempt(forward=forward, number=number, epoch=claim.epoch, worker=claim.worker, started_at=now)
-    ForwardAttempt.objects.bulk_create(
-        [attempt], update_conflicts=True, unique_fields=["forward", "epoch"], update_fields=["started_at"]
-    )
-    return attempt
-
-
 def _decide(forward: Forward, attempt: ForwardAttempt, error: RunError) -> retry.Decision:
     """What follows from `error`: decided once, however often its record has to be written."""
     policy = forward.replay.options.get("retry_policy") if forward.replay else None
@@ -245,56 +216,25 @@ def _settle(attempt: ForwardAttempt, outcome: Outcome, claim: Claim) -> None:
     elif outcome.error is not None:
         _settle_error(attempt, outcome.error, outcome.decision, claim, now)
     else:
-        queue.finish(claim, status=Status.SUCCESS, now=now, answer=outcome.answer)
-        _close(attempt, status=ForwardAttempt.Status.SUCCESS, now=now, answer=outcome.answer)
+        queue.finish(claim, status=Status.SUCCESS, now=now, answer=outcome.output)
+        attempts.close(attempt, status=ForwardAttempt.Status.SUCCESS, now=now, answer=outcome.output)
 
 
 def _settle_error(
     attempt: ForwardAttempt, error: RunError, decision: retry.Decision, claim: Claim, now: datetime
 ) -> None:
-    message = masked_text(error.message)
-    timed_out = retry.matches(error.code, ("timeout",))
+    values: dict[str, Any] = {"now": now, "answer": error.answer, "error_message": masked_text(error.message)}
     if decision.at is not None:
-        queue.park(
-            claim, due_at=decision.at, now=now, status=Status.PENDING, answer=error.answer, error_message=message
-        )
+        queue.park(claim, due_at=decision.at, status=Status.PENDING, **values)
     else:
-        final = Status.TIMEOUT if timed_out else Status.FAILED
-        queue.finish(claim, status=final, now=now, answer=error.answer, error_message=message)
-    _close(
-        attempt,
-        status=ForwardAttempt.Status.TIMEOUT if timed_out else ForwardAttempt.Status.FAILED,
-        now=now,
-        error_class=error.code,
-        error_message=message,
-        answer=error.answer,
-        next_attempt_at=decision.at,
-        next_reason=decision.reason[:200],
-    )
+        queue.finish(claim, status=attempts.status_of(error), **values)
+    attempts.close_failed(attempt, error, decision, now=now)
 
 
 def _settle_interruption(attempt: ForwardAttempt, interrupted: Interrupted, claim: Claim, now: datetime) -> None:
-    if interrupted.reason == REPLACED:
-        raise Replaced(claim)
-    if interrupted.reason == STOPPING:
-        queue.park(claim, due_at=now, now=now, status=Status.PENDING, attempt=attempt.number - 1)
-        message = "Handed back: the worker stopped."
-        _close(attempt, status=ForwardAttempt.Status.RELEASED, now=now, error_message=message)
+    end = end_of(claim, interrupted.reason)
+    if end is None:
+        attempts.release(attempt, claim, now=now)
         return
-    cancelled = interrupted.reason == CANCELLED
-    status = Status.CANCELLED if cancelled else Status.TIMEOUT
-    message = "Cancelled." if cancelled else "Not finished within its time limit."
-    queue.finish(claim, status=status, now=now, error_message=message)
-    _close(attempt, status=ForwardAttempt.Status(status.value), now=now, error_message=message)
-
-
-def _close(attempt: ForwardAttempt, *, status: str, now: datetime, **values: Any) -> None:
-    attempt.status, attempt.finished_at = status, now
-    attempt.duration_ms = max(0, round((now - attempt.started_at).total_seconds() * 1000))
-    for name, value in values.items():
-        setattr(attempt, name, value)
-    attempt.save(update_fields=["status", "finished_at", "duration_ms", *values])
-
-
-def _running(execution: Execution) -> QuerySet[ForwardAttempt]:
-    return ForwardAttempt.objects.filter(forward_id=execution.pk, status=ForwardAttempt.Status.RUNNING)
+    queue.finish(claim, status=end.status, now=now, error_message=end.error_message)
+    attempts.close_cut_off(attempt, end, now=now)

@@ -18,8 +18,9 @@ from django.db.models import F, QuerySet
 from automation_lab.core import clock
 from automation_lab.core.cancellation import Cancellation
 from automation_lab.core.execution import queue, retry
-from automation_lab.core.execution.claims import CANCELLED, REPLACED, STOPPING, Claim, Replaced
-from automation_lab.core.execution.failures import Interrupted, RunError
+from automation_lab.core.execution.claims import Claim
+from automation_lab.core.execution.failures import Interrupted, RunError, internal_error
+from automation_lab.core.execution.interruptions import end_of
 from automation_lab.core.execution.models import Execution
 from automation_lab.core.execution.results import masked_text
 from automation_lab.core.execution.runner import Executable
@@ -228,10 +229,14 @@ class NotificationExecutable(Executable):
         queue.persist(lambda: _settle(execution, claim, attempt, failure))
 
     def crashed(self, execution: Execution, claim: Claim, *, now: datetime, error: Exception) -> None:
-        queue.finish(claim, status=Status.FAILED, now=now, error_message=f"Internal error: {type(error).__name__}.")
+        queue.finish(claim, status=Status.FAILED, now=now, error_message=internal_error(error))
 
     def taken_over(self, execution: Execution, *, worker: int, now: datetime) -> str:
-        return ""
+        """The lost attempt counts: the message may have been sent, and may be what its worker died of."""
+        attempt = execution.attempt + 1
+        Notification.objects.filter(pk=execution.pk).update(attempt=attempt)
+        given_up = attempt >= POLICY.max_attempts
+        return f"Its worker was lost in attempt {attempt}: it is not tried again." if given_up else ""
 
     def ended(self, execution: Execution, *, now: datetime) -> None:
         """Nothing hangs on a notification."""
@@ -274,14 +279,11 @@ def _settle_error(notification: Notification, claim: Claim, attempt: int, error:
 
 
 def _settle_interruption(claim: Claim, interrupted: Interrupted) -> None:
-    if interrupted.reason == REPLACED:
-        raise Replaced(claim)
-    now = clock.database_now()
-    if interrupted.reason == STOPPING:
+    end, now = end_of(claim, interrupted.reason), clock.database_now()
+    if end is None:
         queue.park(claim, due_at=now, now=now, status=Status.PENDING)
     else:
-        status = Status.CANCELLED if interrupted.reason == CANCELLED else Status.TIMEOUT
-        queue.finish(claim, status=status, now=now, error_message=interrupted.reason)
+        queue.finish(claim, status=end.status, now=now, error_message=end.error_message)
 
 
 @transaction.atomic

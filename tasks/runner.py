@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from automation_lab.core import clock, expressions, json_schema
 from automation_lab.core.crypto import DecryptionError
-from automation_lab.core.execution import queue, retry
-from automation_lab.core.execution.claims import CANCELLED, REPLACED, STOPPING, Claim, Replaced
-from automation_lab.core.execution.failures import Interrupted, RunError
+from automation_lab.core.execution import attempts, queue, retry
+from automation_lab.core.execution.attempts import Outcome
+from automation_lab.core.execution.claims import Claim
+from automation_lab.core.execution.failures import Interrupted, RunError, internal_error
+from automation_lab.core.execution.interruptions import end_of
 from automation_lab.core.execution.models import Execution
 from automation_lab.core.execution.results import masked_text, storable
 from automation_lab.core.execution.runner import Executable
@@ -26,19 +28,6 @@ from tasks.secret_context import SecretsContext, allowed_hosts
 Status = TaskExecution.Status
 WORKER_LOST = "The worker was lost during the run, and this task is set to fail then."
 WORKER_STOPPED = "The worker stopped during the run, and this task is set to fail then."
-MOST_LOST_WORKERS = 5
-NO_DECISION = retry.Decision(None, "")
-CRASH_LOOP = f"{MOST_LOST_WORKERS} workers were lost in this run: it is not tried again."
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one attempt came to: an output, an error with what follows from it, or an interruption."""
-
-    output: dict[str, Any] | None = None
-    error: RunError | None = None
-    decision: retry.Decision = NO_DECISION
-    interrupted: Interrupted | None = None
 
 
 class TaskExecutable(Executable):
@@ -52,11 +41,11 @@ class TaskExecutable(Executable):
     def run(self, execution: Execution, claim: Claim) -> None:
         assert isinstance(execution, TaskExecution)  # noqa: S101 - the registry pairs model and executable
         task = execution.task
-        attempt = queue.persist(lambda: _begin(execution, claim))
+        attempt = queue.persist(lambda: attempts.begin(execution, claim))
         outcome = self._attempt(task, execution, claim)
         if outcome.error is not None:
             outcome = replace(outcome, decision=_decide(task, execution, attempt, outcome.error, claim))
-        queue.persist(lambda: _settle(task, execution, attempt, outcome, claim))
+        queue.persist(lambda: _settle(task, attempt, outcome, claim))
 
     def _attempt(self, task: ScheduledTask, execution: TaskExecution, claim: Claim) -> Outcome:
         try:
@@ -85,23 +74,16 @@ class TaskExecutable(Executable):
         return TaskContext(call=call, execution_id=execution.pk, log=lambda level, text: _log(claim, level, text))
 
     def crashed(self, execution: Execution, claim: Claim, *, now: datetime, error: Exception) -> None:
-        message = f"Internal error: {type(error).__name__}. The server's log has the details."
-        _close_attempts(execution, status=TaskAttempt.Status.FAILED, now=now, error="runtime.internal", message=message)
-        queue.finish(claim, status=Status.FAILED, now=now, error_message=message)
         assert isinstance(execution, TaskExecution)  # noqa: S101
-        outcomes.record(execution, status=Status.FAILED, error_message=message, now=now)
+        message = internal_error(error)
+        _finish(execution, claim, status=Status.FAILED, error_message=message, now=now)
+        attempts.close_crashed(execution, now=now, error_message=message)
         _write_log(claim)
 
     def taken_over(self, execution: Execution, *, worker: int, now: datetime) -> str:
         assert isinstance(execution, TaskExecution)  # noqa: S101
-        message = f"Worker {worker} was lost."
-        _close_attempts(
-            execution, status=TaskAttempt.Status.LOST, now=now, error="runtime.worker_lost", message=message
-        )
-        if execution.task.on_lost_worker == ScheduledTask.OnLostWorker.FAIL:
-            return WORKER_LOST
-        lost = execution.attempts.filter(status=TaskAttempt.Status.LOST).count()
-        return CRASH_LOOP if lost >= MOST_LOST_WORKERS else ""
+        loop = attempts.close_lost(execution, worker=worker, now=now, noun="run")
+        return WORKER_LOST if execution.task.on_lost_worker == ScheduledTask.OnLostWorker.FAIL else loop
 
     def ended(self, execution: Execution, *, now: datetime) -> None:
         assert isinstance(execution, TaskExecution)  # noqa: S101
@@ -129,19 +111,6 @@ def rendered_config(task: ScheduledTask, execution: TaskExecution, handler: Task
     return config
 
 
-def _begin(execution: TaskExecution, claim: Claim) -> TaskAttempt:
-    """Commit before the effect: the attempt is on record whatever happens to this process. Safe to repeat."""
-    queue.guard(claim)
-    number = execution.attempt + 1
-    now = clock.database_now()
-    claim.rows().update(attempt=number, updated_at=now)
-    attempt = TaskAttempt(execution=execution, number=number, epoch=claim.epoch, worker=claim.worker, started_at=now)
-    TaskAttempt.objects.bulk_create(
-        [attempt], update_conflicts=True, unique_fields=["execution", "epoch"], update_fields=["started_at"]
-    )
-    return attempt
-
-
 def _decide(
     task: ScheduledTask, execution: TaskExecution, attempt: TaskAttempt, error: RunError, claim: Claim
 ) -> retry.Decision:
@@ -160,9 +129,7 @@ def _decide(
     return decision
 
 
-def _settle(
-    task: ScheduledTask, execution: TaskExecution, attempt: TaskAttempt, outcome: Outcome, claim: Claim
-) -> None:
+def _settle(task: ScheduledTask, attempt: TaskAttempt, outcome: Outcome, claim: Claim) -> None:
     """Commit after the effect: result, counters and next attempt together, or nothing if this claim was replaced."""
     if task.overlap == ScheduledTask.Overlap.CANCEL_PREVIOUS:
         # The ticker holds the task when it cancels a run: taking both in the same order, neither waits for the other.
@@ -171,7 +138,7 @@ def _settle(
     if outcome.interrupted is not None:
         _settle_interruption(task, attempt, outcome.interrupted, claim, now)
     elif outcome.error is not None:
-        _settle_error(execution, attempt, outcome.error, outcome.decision, claim, now)
+        _settle_error(attempt, outcome.error, outcome.decision, claim, now)
     else:
         _settle_success(attempt, outcome.output, claim, now)
     _write_log(claim)
@@ -181,61 +148,36 @@ def _settle_success(attempt: TaskAttempt, output: dict[str, Any] | None, claim: 
     queue.finish(claim, status=Status.SUCCESS, now=now, output_data=output)
     outcomes.record(attempt.execution, status=Status.SUCCESS, output=output, now=now)
     answer = capped_answer(output) if output and {"status", "body"} <= output.keys() else None
-    _close(attempt, status=TaskAttempt.Status.SUCCESS, now=now, answer=answer)
+    attempts.close(attempt, status=TaskAttempt.Status.SUCCESS, now=now, answer=answer)
 
 
-def _settle_error(
-    execution: TaskExecution,
-    attempt: TaskAttempt,
-    error: RunError,
-    decision: retry.Decision,
-    claim: Claim,
-    now: datetime,
-) -> None:
+def _settle_error(attempt: TaskAttempt, error: RunError, decision: retry.Decision, claim: Claim, now: datetime) -> None:
     message = masked_text(error.message)
-    timed_out = retry.matches(error.code, ("timeout",))
-    _close(
-        attempt,
-        status=TaskAttempt.Status.TIMEOUT if timed_out else TaskAttempt.Status.FAILED,
-        now=now,
-        error_class=error.code,
-        error_message=message,
-        answer=storable(error.answer),
-        next_attempt_at=decision.at,
-        next_reason=decision.reason[:200],
-    )
     if decision.at is not None:
         queue.park(claim, due_at=decision.at, now=now, status=Status.PENDING, error_message=message)
-        return
-    final = Status.TIMEOUT if timed_out else Status.FAILED
-    queue.finish(claim, status=final, now=now, error_message=message)
-    outcomes.record(execution, status=final, error_message=message, now=now)
+    else:
+        _finish(attempt.execution, claim, status=attempts.status_of(error), error_message=message, now=now)
+    attempts.close_failed(attempt, error, decision, now=now)
 
 
 def _settle_interruption(
     task: ScheduledTask, attempt: TaskAttempt, interrupted: Interrupted, claim: Claim, now: datetime
 ) -> None:
-    if interrupted.reason == REPLACED:
-        raise Replaced(claim)
+    end = end_of(claim, interrupted.reason)
     may_run_again = task.on_lost_worker == ScheduledTask.OnLostWorker.RERUN or not interrupted.request_sent
-    if interrupted.reason == STOPPING and not may_run_again:
-        _close(attempt, status=TaskAttempt.Status.LOST, now=now, error_message=WORKER_STOPPED)
-        queue.finish(claim, status=Status.FAILED, now=now, error_message=WORKER_STOPPED)
-        outcomes.record(attempt.execution, status=Status.FAILED, error_message=WORKER_STOPPED, now=now)
-        return
-    if interrupted.reason == STOPPING:
-        _close(attempt, status=TaskAttempt.Status.RELEASED, now=now, error_message="Handed back: the worker stopped.")
-        queue.park(claim, due_at=now, now=now, status=Status.PENDING, attempt=attempt.number - 1)
-        return
-    if interrupted.reason == CANCELLED:
-        _close(attempt, status=TaskAttempt.Status.CANCELLED, now=now, error_message="Cancelled.")
-        queue.finish(claim, status=Status.CANCELLED, now=now, error_message="Cancelled.")
-        outcomes.record(attempt.execution, status=Status.CANCELLED, error_message="Cancelled.", now=now)
-        return
-    message = "Not finished within its time limit."
-    _close(attempt, status=TaskAttempt.Status.TIMEOUT, now=now, error_class="timeout.total", error_message=message)
-    queue.finish(claim, status=Status.TIMEOUT, now=now, error_message=message)
-    outcomes.record(attempt.execution, status=Status.TIMEOUT, error_message=message, now=now)
+    if end is not None:
+        _finish(attempt.execution, claim, status=end.status, error_message=end.error_message, now=now)
+        attempts.close_cut_off(attempt, end, now=now)
+    elif may_run_again:
+        attempts.release(attempt, claim, now=now)
+    else:
+        _finish(attempt.execution, claim, status=Status.FAILED, error_message=WORKER_STOPPED, now=now)
+        attempts.close(attempt, status=TaskAttempt.Status.LOST, now=now, error_message=WORKER_STOPPED)
+
+
+def _finish(execution: TaskExecution, claim: Claim, *, status: str, error_message: str, now: datetime) -> None:
+    queue.finish(claim, status=status, now=now, error_message=error_message)
+    outcomes.record(execution, status=status, error_message=error_message, now=now)
 
 
 def _retry_if(source: str, error: RunError, attempt: int) -> bool:
@@ -245,20 +187,6 @@ def _retry_if(source: str, error: RunError, attempt: int) -> bool:
         return expressions.evaluate_condition(source, names)
     except ExpressionError:
         return False
-
-
-def _close(attempt: TaskAttempt, *, status: str, now: datetime, **values: Any) -> None:
-    attempt.status, attempt.finished_at = status, now
-    attempt.duration_ms = max(0, round((now - attempt.started_at).total_seconds() * 1000))
-    for name, value in values.items():
-        setattr(attempt, name, value)
-    attempt.save(update_fields=["status", "finished_at", "duration_ms", *values])
-
-
-def _close_attempts(execution: Execution, *, status: str, now: datetime, error: str, message: str) -> None:
-    TaskAttempt.objects.filter(execution_id=execution.pk, status=TaskAttempt.Status.RUNNING).update(
-        status=status, finished_at=now, error_class=error, error_message=message
-    )
 
 
 def _log(claim: Claim, level: str, text: str) -> None:

@@ -12,8 +12,10 @@ from django.db.models import F
 
 from automation_lab.core import clock, expressions
 from automation_lab.core.execution import queue
-from automation_lab.core.execution.claims import CANCELLED, REPLACED, STOPPING, TIMEOUT, Claim, Replaced
-from automation_lab.core.execution.failures import Interrupted
+from automation_lab.core.execution.attempts import crash_loop
+from automation_lab.core.execution.claims import CANCELLED, Claim
+from automation_lab.core.execution.failures import Interrupted, internal_error
+from automation_lab.core.execution.interruptions import end_of
 from automation_lab.core.execution.models import Execution
 from automation_lab.core.execution.runner import Executable
 from automation_lab.core.http import HttpClient
@@ -28,8 +30,6 @@ from workflows.steps.base import Stop, WaitingType, step_types
 from workflows.store import OPEN, RunStore
 
 Status = WorkflowExecution.Status
-MOST_LOST_WORKERS = 5
-CRASH_LOOP = f"{MOST_LOST_WORKERS} workers were lost in this run: it is not tried again."
 
 
 class WorkflowExecutable(Executable):
@@ -74,8 +74,8 @@ class WorkflowExecutable(Executable):
         )
 
     def crashed(self, execution: Execution, claim: Claim, *, now: datetime, error: Exception) -> None:
-        message = f"Internal error: {type(error).__name__}. The server's log has the details."
-        _close_steps(execution, StepExecution.Status.FAILED, StepAttempt.Status.FAILED, now, message)
+        message = internal_error(error)
+        _close_steps(execution, Status.FAILED, now, message)
         queue.finish(claim, status=Status.FAILED, now=now, error_message=message, waiting_for="")
         assert isinstance(execution, WorkflowExecution)  # noqa: S101 - the registry pairs model and executable
         outcomes.record(execution, status=Status.FAILED, error_message=message, now=now)
@@ -92,15 +92,12 @@ class WorkflowExecutable(Executable):
         ).update(interruptions=F("interruptions") + 1, updated_at=now)
         lost = execution.attempt + 1
         WorkflowExecution.objects.filter(pk=execution.pk).update(attempt=lost)
-        return CRASH_LOOP if lost >= MOST_LOST_WORKERS else ""
+        return crash_loop(lost, "run")
 
     def ended(self, execution: Execution, *, now: datetime) -> None:
         assert isinstance(execution, WorkflowExecution)  # noqa: S101 - the registry pairs model and executable
-        step_status, attempt_status = {
-            Status.CANCELLED: (StepExecution.Status.CANCELLED, StepAttempt.Status.CANCELLED),
-            Status.TIMEOUT: (StepExecution.Status.TIMEOUT, StepAttempt.Status.TIMEOUT),
-        }.get(Status(execution.status), (StepExecution.Status.FAILED, StepAttempt.Status.FAILED))
-        _close_steps(execution, step_status, attempt_status, now, execution.error_message)
+        cut_off = execution.status in (Status.CANCELLED, Status.TIMEOUT)
+        _close_steps(execution, execution.status if cut_off else Status.FAILED, now, execution.error_message)
         WorkflowExecution.objects.filter(pk=execution.pk).update(waiting_for="")
         outcomes.record(execution, status=execution.status, error_message=execution.error_message, now=now)
 
@@ -118,7 +115,7 @@ def _finish(store: RunStore, status: str, message: str = "") -> None:
 
     def follow_up() -> None:
         if store.has_open_steps:  # beside the one that has stopped the run
-            _close_steps(store.execution, StepExecution.Status.CANCELLED, StepAttempt.Status.CANCELLED, now, message)
+            _close_steps(store.execution, Status.CANCELLED, now, message)
         error_message = "" if succeeded else message
         queue.finish(store.claim, status=status, now=now, error_message=error_message, waiting_for="")
         outcomes.record(store.execution, status=status, error_message=error_message, now=now)
@@ -127,27 +124,17 @@ def _finish(store: RunStore, status: str, message: str = "") -> None:
 
 
 def _settle_interruption(store: RunStore, interrupted: Interrupted) -> None:
-    if interrupted.reason == REPLACED:
-        raise Replaced(store.claim)
     now = clock.database_now()
-    if interrupted.reason == STOPPING:
+    end = end_of(store.claim, interrupted.reason)
+    if end is None:
         store.log("info", "The worker stops: another one goes on from here.")
         store.commit_and_park(due_at=now, waiting_for="", now=now)
         return
-    step_status, attempt_status, status, message = {
-        CANCELLED: (StepExecution.Status.CANCELLED, StepAttempt.Status.CANCELLED, Status.CANCELLED, "Cancelled."),
-        TIMEOUT: (
-            StepExecution.Status.TIMEOUT,
-            StepAttempt.Status.TIMEOUT,
-            Status.TIMEOUT,
-            "Not finished within its time limit.",
-        ),
-    }[interrupted.reason]
 
     def follow_up() -> None:
-        _close_steps(store.execution, step_status, attempt_status, now, message)
-        queue.finish(store.claim, status=status, now=now, error_message=message, waiting_for="")
-        outcomes.record(store.execution, status=status, error_message=message, now=now)
+        _close_steps(store.execution, end.status, now, end.error_message)
+        queue.finish(store.claim, status=end.status, now=now, error_message=end.error_message, waiting_for="")
+        outcomes.record(store.execution, status=end.status, error_message=end.error_message, now=now)
 
     store.commit(now=now, also=follow_up)
 
@@ -160,12 +147,13 @@ def _abandon_waits(execution: Execution) -> None:
             transaction.on_commit(functools.partial(step_type.abandon, state or {}))
 
 
-def _close_steps(execution: Execution, step_status: str, attempt_status: str, now: datetime, message: str) -> None:
-    error: dict[str, Any] = {"code": str(step_status), "message": message}
+def _close_steps(execution: Execution, status: str, now: datetime, message: str) -> None:
+    """End the steps that are open, and their attempts, with the same state."""
+    error: dict[str, Any] = {"code": str(status), "message": message}
     _abandon_waits(execution)
     StepAttempt.objects.filter(step__execution_id=execution.pk, status=StepAttempt.Status.RUNNING).update(
-        status=attempt_status, finished_at=now, error=error
+        status=status, finished_at=now, error=error
     )
     StepExecution.objects.filter(execution_id=execution.pk, status__in=OPEN).update(
-        status=step_status, finished_at=now, error=error, next_attempt_at=None, updated_at=now
+        status=status, finished_at=now, error=error, next_attempt_at=None, updated_at=now
     )

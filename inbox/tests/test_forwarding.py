@@ -10,7 +10,7 @@ from base64 import b64decode, b64encode
 import pytest
 
 from automation_lab.core import clock
-from automation_lab.core.execution import queue, runner
+from automation_lab.core.execution import attempts, queue, recovery, runner
 from automation_lab.core.execution.claims import STOPPING, held
 from automation_lab.core.execution.hints import kind_of
 from automation_lab.core.execution.models import reference
@@ -302,10 +302,14 @@ def test_a_waiting_forward_is_cancelled_at_once(serve):
 
 
 @pytest.mark.parametrize(
-    ("reason", "status", "attempt_status", "counted"),
-    [("cancelled", "cancelled", "cancelled", 1), (STOPPING, "pending", "released", 0)],
+    ("reason", "status", "attempt_status", "error_class", "counted"),
+    [
+        ("cancelled", "cancelled", "cancelled", "", 1),
+        ("timeout", "timeout", "timeout", "timeout.total", 1),
+        (STOPPING, "pending", "released", "", 0),
+    ],
 )
-def test_a_forward_that_is_being_sent_is_interrupted(serve, reason, status, attempt_status, counted):
+def test_a_forward_that_is_being_sent_is_interrupted(serve, reason, status, attempt_status, error_class, counted):
     def silent(connection, request):
         held.stop_all(reason)
         server.stopping.wait(5)
@@ -314,8 +318,9 @@ def test_a_forward_that_is_being_sent_is_interrupted(serve, reason, status, atte
 
     forward = run(forward_to(server.url))
 
+    attempt = forward.attempts.get()
     assert (forward.status, forward.attempt) == (status, counted)
-    assert forward.attempts.get().status == attempt_status
+    assert (attempt.status, attempt.error_class) == (attempt_status, error_class)
 
 
 def test_a_forward_of_a_lost_worker_runs_again(serve):
@@ -329,6 +334,18 @@ def test_a_forward_of_a_lost_worker_runs_again(serve):
     reason = executables.get(KIND).taken_over(forward, worker=claim.worker, now=clock.database_now())
 
     assert (reason, forward.attempts.get().status) == ("", "lost")
+
+
+def test_a_forward_that_loses_five_workers_is_given_up(serve):
+    forward = forward_to(serve().url)
+
+    for _ in range(5):
+        attempts.begin(forward, take(forward, worker=add_worker(silent_seconds=60)))
+        recovery.recover()
+        forward.refresh_from_db()
+
+    assert (forward.status, forward.attempts.filter(status="lost").count()) == ("failed", 5)
+    assert forward.error_message == "5 workers were lost in this forward: it is not tried again."
 
 
 def test_a_replaced_worker_writes_nothing(serve, monkeypatch):

@@ -13,7 +13,7 @@ from django.core import mail
 from django.db import connection, transaction
 
 from automation_lab.core import clock
-from automation_lab.core.execution import runner
+from automation_lab.core.execution import recovery, runner
 from automation_lab.core.execution.tests.helpers import add_worker, take, together
 from automation_lab.core.signing import sign_standard_webhook
 from automation_lab.core.tests.servers import StubServer, response
@@ -416,6 +416,33 @@ def test_a_worker_that_stops_hands_a_message_back(task, hook):
 
     waiting = Notification.objects.get()
     assert (waiting.status, waiting.worker, waiting.attempt) == ("pending", None, 0)
+
+
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [("cancelled", "Cancelled."), ("timeout", "Not finished within its time limit.")],
+)
+def test_a_message_that_is_cut_off_says_why_in_words(task, hook, reason, message):
+    end(task, "failed")
+    claim = take(Notification.objects.get(), worker=add_worker())
+    claim.cancellation.cancel(reason)
+
+    notifications.NotificationExecutable().run(Notification.objects.select_related("channel").get(), claim)
+
+    ended = Notification.objects.get()
+    assert (ended.status, ended.error_message) == (reason, message)
+
+
+def test_a_message_whose_workers_are_lost_again_and_again_is_given_up(task):
+    end(task, "failed")
+
+    for _ in range(6):
+        take(Notification.objects.get(), worker=add_worker(silent_seconds=60))
+        recovery.recover()
+
+    ended = Notification.objects.get()
+    assert (ended.status, ended.attempt) == ("failed", 6)
+    assert ended.error_message == "Its worker was lost in attempt 6: it is not tried again."
 
 
 def test_messages_carry_the_same_key_over_their_attempts(hook):

@@ -46,3 +46,8 @@ class Interrupted(Exception):
         super().__init__(reason)
         self.reason = reason
         self.request_sent = request_sent
+
+
+def internal_error(error: Exception) -> str:
+    """What is recorded of an error that nobody foresaw: its text may hold anything."""
+    return f"Internal error: {type(error).__name__}. The server's log has the details."

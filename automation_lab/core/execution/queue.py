@@ -19,6 +19,7 @@ from automation_lab.core.exceptions import Conflict
 from automation_lab.core.execution import concurrency
 from automation_lab.core.execution.claims import Claim, Replaced
 from automation_lab.core.execution.hints import kind_of, run_job, send_job
+from automation_lab.core.execution.interruptions import CANCELLED_MESSAGE
 from automation_lab.core.execution.models import LIVE_STATUSES, Execution
 from automation_lab.core.registry import executables
 
@@ -109,7 +110,7 @@ def park(claim: Claim, *, due_at: datetime | None, now: datetime, **changes: Any
     # The update has locked the row: from here on a request to cancel finds it free and ends it by itself.
     execution = claim.model._default_manager.get(pk=claim.pk)
     if execution.cancel_requested_at is not None:
-        end(execution, status="cancelled", now=now, error_message="Cancelled.")
+        end(execution, status="cancelled", now=now, error_message=CANCELLED_MESSAGE)
     elif due_at is not None:
         send_job(execution, due_at=due_at)
 
@@ -134,7 +135,7 @@ def wake(execution: Execution, *, now: datetime) -> bool:
 
 
 @transaction.atomic
-def cancel(execution: E, *, now: datetime, reason: str = "Cancelled.") -> E:
+def cancel(execution: E, *, now: datetime, reason: str = CANCELLED_MESSAGE) -> E:
     """End a waiting execution at once, ask the worker of a held one to stop. Raises Conflict if it has finished."""
     row: E = type(execution)._default_manager.select_for_update(no_key=True).get(pk=execution.pk)
     if row.is_finished:

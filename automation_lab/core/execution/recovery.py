@@ -17,6 +17,7 @@ from automation_lab.core import clock
 from automation_lab.core.execution import queue
 from automation_lab.core.execution.claims import held
 from automation_lab.core.execution.hints import send_job
+from automation_lab.core.execution.interruptions import CANCELLED_MESSAGE, TIMEOUT_MESSAGE
 from automation_lab.core.execution.models import LIVE_STATUSES, Execution
 from automation_lab.core.execution.runner import Executable
 from automation_lab.core.registry import executables
@@ -101,8 +102,9 @@ def take_over_own(executable: Executable, *, workers: Sequence[int], now: dateti
 def end_overdue(executable: Executable, *, now: datetime) -> int:
     """Rows past their deadline that no worker holds, waiting ones too. (A held one is stopped by its own worker.)"""
     overdue = _free(executable).filter(deadline_at__lte=now)[:BATCH]
-    message = "Not finished within its time limit."
-    return _each(overdue, lambda execution: queue.end(execution, status="timeout", now=now, error_message=message))
+    return _each(
+        overdue, lambda execution: queue.end(execution, status="timeout", now=now, error_message=TIMEOUT_MESSAGE)
+    )
 
 
 @transaction.atomic
@@ -160,7 +162,7 @@ def _take_over(executable: Executable, execution: Execution, *, now: datetime) -
         "%s %s: its worker %s is gone; %s", execution._meta.label, execution.pk, dead, reason or "runs again"
     )
     if execution.cancel_requested_at is not None:
-        queue.end(execution, status="cancelled", now=now, error_message="Cancelled.")
+        queue.end(execution, status="cancelled", now=now, error_message=CANCELLED_MESSAGE)
     elif reason:
         queue.end(execution, status="failed", now=now, error_message=reason)
     else:
