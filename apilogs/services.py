@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from django.conf import settings
-from django.db.models import Count, F, Max, Min, QuerySet, Sum
+from django.db import connection
+from django.db.models import Count, F, Max, Min, Sum
 from django.db.models.functions import TruncHour
 
 from apilogs import histogram, spool, storage
 from apilogs.models import ApiLog, ApiLogDrop, ApiLogHour
 from apilogs.rows import Row
+from automation_lab.core.pruning import delete_in_batches
 from automation_lab.core.registry import PrunableTable
 
 HOUR = timedelta(hours=1)
 RECENT_HOURS = 2
 LATE_HOURS = 48  # rows of a spool may arrive long after their hour
+LOCK_KEY = 1_718_183_797  # "figu" in ASCII
+BATCH = 5000
 
 
 def floor_hour(instant: datetime) -> datetime:
@@ -35,16 +39,31 @@ def roll_up(now: datetime, *, since: datetime | None = None) -> int:
     Counts again from the rows, so it may run at any time and any number of times. Hours whose rows were pruned keep
     their figures.
     """
-    start = floor_hour(since) if since else _first_open_hour(now)
-    hours = [_hour(*item) for item in _counted(start, now).items()]
-    ApiLogHour.objects.bulk_create(
-        hours,
-        batch_size=500,
-        update_conflicts=True,
-        unique_fields=["hour", "route", "status_class"],
-        update_fields=["count", "duration_ms_sum", "duration_ms_max", "histogram"],
-    )
+    with figures_lock():
+        start = floor_hour(since) if since else _first_open_hour(now)
+        hours = [_hour(*item) for item in _counted(start, now).items()]
+        ApiLogHour.objects.bulk_create(
+            hours,
+            batch_size=500,
+            update_conflicts=True,
+            unique_fields=["hour", "route", "status_class"],
+            update_fields=["count", "duration_ms_sum", "duration_ms_max", "histogram"],
+        )
     return len(hours)
+
+
+@contextmanager
+def figures_lock() -> Iterator[None]:
+    """Nobody counts an hour while another process deletes its rows: the figures would be those of what is left.
+
+    A lock of the session and not of a transaction, as rows are deleted in several.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", [LOCK_KEY])
+        try:
+            yield
+        finally:
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [LOCK_KEY])
 
 
 def _first_open_hour(now: datetime) -> datetime:
@@ -91,44 +110,31 @@ def _hour(key: Key, buckets: list[Bucket]) -> ApiLogHour:
 # --- pruning ----------------------------------------------------------------------------------------------------------
 
 
-def prune(now: datetime, days: int, batch: int = 5000, dry_run: bool = False) -> int:
+def prune(now: datetime, days: int, batch: int = BATCH, dry_run: bool = False) -> int:
     """Delete the rows older than `days` (0: none), in short transactions; the number deleted, or that would be.
 
-    Ends at a full hour: an hour is either whole or gone, and its figures are never counted again from a part of it.
+    Rows that came late are counted first. Ends at a full hour: an hour is either whole or gone, and its figures are never
+    counted again from a part of it.
     """
+    if days <= 0:
+        return 0
     old = ApiLog.objects.filter(created_at__lt=floor_hour(now - timedelta(days=days)))
-    return _delete_in_batches(old, batch, dry_run) if days > 0 else 0
+    with figures_lock():
+        if not dry_run:
+            roll_up(now, since=now - timedelta(hours=LATE_HOURS))
+        return delete_in_batches(old, dry_run=dry_run, batch=batch, oldest_first=("created_at", "id"))
 
 
-def prune_hours(now: datetime, days: int, batch: int = 5000, dry_run: bool = False) -> int:
+def prune_hours(now: datetime, days: int, batch: int = BATCH, dry_run: bool = False) -> int:
     """The same for the hourly figures and the counts of dropped rows."""
     if days <= 0:
         return 0
     before = now - timedelta(days=days)
-    return _delete_in_batches(ApiLogHour.objects.filter(hour__lt=before), batch, dry_run) + _delete_in_batches(
-        ApiLogDrop.objects.filter(at__lt=before), batch, dry_run
-    )
-
-
-def _delete_in_batches(old: QuerySet[Any], batch: int, dry_run: bool) -> int:
-    return old.count() if dry_run else sum(_deleted_batches(old, batch))
-
-
-def _deleted_batches(old: QuerySet[Any], batch: int) -> Iterator[int]:
-    while True:
-        ids = old.order_by(*old.model._meta.ordering).reverse().values("pk")[:batch]
-        deleted, _ = old.model._base_manager.filter(pk__in=ids).delete()
-        yield deleted
-        if deleted < batch:
-            return
-
-
-def prune_by_settings(now: datetime) -> dict[str, int]:
-    """Everything older than the RETENTION_… settings allow, by table."""
-    return {
-        "api_logs": prune(now, settings.RETENTION_API_LOGS_DAYS),
-        "api_log_hours": prune_hours(now, settings.RETENTION_API_LOG_HOURS_DAYS),
-    }
+    hours = ApiLogHour.objects.filter(hour__lt=before)
+    drops = ApiLogDrop.objects.filter(at__lt=before)
+    return delete_in_batches(
+        hours, dry_run=dry_run, batch=batch, oldest_first=("hour", "route", "status_class")
+    ) + delete_in_batches(drops, dry_run=dry_run, batch=batch, oldest_first=("at", "id"))
 
 
 PRUNABLE = {

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from pytest_django import DjangoAssertNumQueries
+from django.db import OperationalError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from apilogs import histogram, services
 from apilogs.models import ApiLog, ApiLogDrop, ApiLogHour
 from apilogs.tests.factories import ApiLogFactory
+from automation_lab.core import pruning
+from automation_lab.core.execution.tests.helpers import together
 
 pytestmark = pytest.mark.django_db
 
@@ -92,17 +97,16 @@ def test_figures_outlive_the_rows_they_were_counted_from() -> None:
     assert [count for count, *_ in figures().values()] == [1]
 
 
-@pytest.mark.parametrize(("batch", "queries"), [(5000, 1), (2, 3)])
-def test_old_rows_are_deleted_in_batches(
-    batch: int, queries: int, django_assert_num_queries: DjangoAssertNumQueries
-) -> None:
+@pytest.mark.parametrize(("batch", "statements"), [(5000, 1), (2, 3)])
+def test_old_rows_are_deleted_in_batches(batch: int, statements: int) -> None:
     old = [ApiLogFactory(created_at=NOW - timedelta(days=15)) for _ in range(5)]
     young = ApiLogFactory(created_at=NOW - timedelta(days=13))
 
-    with django_assert_num_queries(queries):
+    with CaptureQueriesContext(connection) as asked:
         assert services.prune(NOW, days=14, batch=batch) == len(old)
 
     assert list(ApiLog.objects.all()) == [young]
+    assert len([query for query in asked if query["sql"].startswith("DELETE")]) == statements
 
 
 def test_pruning_ends_at_a_full_hour() -> None:
@@ -139,4 +143,31 @@ def test_the_settings_say_what_is_old(settings) -> None:
     ApiLogFactory(created_at=NOW - timedelta(days=2))
     ApiLogHour.objects.create(hour=NOW - timedelta(days=2), status_class=2)
 
-    assert services.prune_by_settings(NOW) == {"api_logs": 1, "api_log_hours": 0}
+    assert pruning.prune(now=NOW, only=["api_logs", "api_log_hours"]) == {"api_logs": 1, "api_log_hours": 0}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("write", [lambda: services.roll_up(NOW), lambda: services.prune(NOW, days=14)])
+def test_nobody_counts_while_another_process_deletes(write: Callable[[], int]) -> None:
+    """Two passes at once: the second waits until the first has ended."""
+    ApiLogFactory(created_at=NOW - timedelta(days=15))
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with services.figures_lock():
+            held.set()
+            release.wait(10)
+
+    def hasten() -> None:
+        held.wait(10)
+        try:
+            with transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute("SET LOCAL lock_timeout = '100ms'")
+                write()
+        finally:
+            release.set()
+
+    _, result = together([hold, hasten])
+
+    assert isinstance(result, OperationalError)
+    assert ApiLog.objects.count() == 1

@@ -37,17 +37,19 @@ def prune(
     return counts
 
 
-def delete_in_batches(old: QuerySet[Any], *, dry_run: bool) -> int:
+def delete_in_batches(
+    old: QuerySet[Any], *, dry_run: bool, batch: int = BATCH, oldest_first: Sequence[str] = ("pk",)
+) -> int:
     """Delete `old` with what hangs on it, oldest first, each batch in a transaction of its own; how many of `old`."""
     if dry_run:
         return old.count()
     total = 0
     while True:
         with transaction.atomic():
-            ids = list(old.order_by("pk").values_list("pk", flat=True)[:BATCH])
+            ids = list(old.order_by(*oldest_first).values_list("pk", flat=True)[:batch])
             old.model._base_manager.filter(pk__in=ids).delete()
         total += len(ids)
-        if len(ids) < BATCH:
+        if len(ids) < batch:
             return total
 
 
