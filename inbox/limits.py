@@ -33,6 +33,7 @@ from inbox.validators import parse_rate
 BUCKETS = 40
 # What all sources together may send, in times of what one may: a lab of more busy sources raises INBOX_RATE_LIMIT.
 WHOLE_LAB = 10
+MAX_COUNT = 2**31 - 1  # what the database counts to
 UNKNOWN_KIB_PER_HOUR = 64 * 1024
 HOUR = 3600
 MAX_REMEMBERED = 10_000
@@ -86,7 +87,7 @@ def limits_for(source: Source, address: str) -> list[Limit]:
         count, period = max(own, default, key=lambda rate: rate[0] / rate[1])
         limits.append(Limit(f"address:{_network(address)}/{period}", count, period))
     if default:
-        limits.append(Limit("all", default[0] * WHOLE_LAB, default[1]))
+        limits.append(Limit("all", min(default[0] * WHOLE_LAB, MAX_COUNT), default[1]))
     return limits
 
 

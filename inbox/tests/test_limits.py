@@ -273,6 +273,13 @@ def test_no_limit_is_none(settings):
     assert of(SourceFactory(name="own", rate_limit="5/second")) == {"source:own": (5, 1)}
 
 
+@pytest.mark.parametrize("rate", ["300000000/minute", "999999999/day"])
+def test_the_highest_rates_can_be_counted(client, settings, rate):
+    settings.INBOX_RATE_LIMIT = rate
+
+    assert client.post("/v1/webhooks/inbox/shop", {}, "application/json").status_code == 201
+
+
 def test_an_ipv6_network_counts_as_one_address(settings):
     first, second, other = (
         list(of(Source(name="x"), address))[1] for address in ("2001:db8::1", "2001:db8::2:3", "2001:db8:0:1::1")
