@@ -92,6 +92,8 @@ def validate_object(value: Any) -> None:
 def validate_networks(value: list[str]) -> None:
     if len(value) > MAX_NETWORKS:
         raise ValidationError(f"At most {MAX_NETWORKS} networks.", code="too_many")
+    if any("%" in text for text in value):
+        raise ValidationError("Write addresses without a zone such as %eth0.", code="invalid_network")
     for text in value:
         try:
             ip_network(text, strict=False)

@@ -148,6 +148,16 @@ def test_a_source_can_name_the_addresses_that_may_send(address, accepted):
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("network", ["::ffff:192.0.2.0/120", "::ffff:192.0.2.7", "::ffff:0:0/96"])
+def test_a_mapped_network_is_an_ipv4_network(network):
+    source = services.create_source(name="shop", allowed_addresses=[network])
+
+    webhook = receive_webhook(request=incoming(remote_addr="192.0.2.7"), source=source)
+
+    assert webhook.status == "received"
+
+
+@pytest.mark.django_db
 def test_a_reaction_that_fails_takes_the_webhook_with_it():
     def fail(**kwargs):
         raise Conflict("no")

@@ -184,6 +184,7 @@ def test_a_change_without_secrets_keeps_them():
         ("retention", {"weeks": 1}),
         ("retention", {"days": 5, "payload_days": 6}),
         ("allowed_addresses", ["localhost"]),
+        ("allowed_addresses", ["fe80::1%eth0"]),
         ("allowed_addresses", ["10.0.0.0/8"] * 201),
         ("event_type_from", ["type"]),
         ("event_type_from", ["header:X+body"]),

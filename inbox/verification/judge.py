@@ -16,6 +16,8 @@ from inbox.verification.context import Context, public_url, usable
 from inbox.verification.results import Verdict, Verification
 from inbox.verification.schemes import checks_of
 
+MAPPED = IPv6Network("::ffff:0:0/96")
+
 
 def verify(
     source: Source, request: IncomingRequest, *, now: datetime | None = None, received_at: datetime | None = None
@@ -64,4 +66,12 @@ def is_allowed_address(source: Source, address: str | None) -> bool:
 
 @lru_cache(maxsize=256)
 def _networks(texts: tuple[str, ...]) -> list[IPv4Network | IPv6Network]:
-    return [ip_network(text, strict=False) for text in texts]
+    return [_network(text) for text in texts]
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    """A sender's IPv4-mapped address counts as its IPv4 address, hence such a network as an IPv4 network."""
+    network = ip_network(text, strict=False)
+    if network.version == 6 and network.subnet_of(MAPPED):
+        return IPv4Network((int(network.network_address) - int(MAPPED.network_address), network.prefixlen - 96))
+    return network
