@@ -15,6 +15,7 @@ from inbox.incoming import IncomingRequest
 from inbox.models import Source
 from inbox.presets import PRESETS
 from inbox.tests.signed_requests import (
+    BODY_HEX,
     SIGNED,
     STANDARD_BODY,
     STANDARD_V1,
@@ -250,6 +251,13 @@ def test_the_id_of_a_standard_webhook_is_signed(name):
     assert result(signed, signed.request(**{header: "msg_other"})) == "mismatch"
     assert result(signed, signed.request(without=header.replace("_", "-"))) == "missing_header"
     assert result(signed, signed.request(body=STANDARD_BODY + b" ")) == "mismatch"
+
+
+def test_a_list_of_signatures_may_have_spaces_after_its_separators():
+    signed = BY_NAME["hmac"]
+    request = signed.request(X_Signature=f"sha256={'00' * 32}, sha256={BODY_HEX}")
+
+    assert result(signed, request, options={"separator": ",", "prefix": "sha256="}) == "verified"
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ class Scheme(Check):
         return Verdict(self._judge_time(timestamp, context), found)
 
     def _signatures(self, value: str) -> list[bytes]:
-        parts = value.split(self.separator, MAX_SIGNATURES) if self.separator else [value]
+        parts = [part.strip() for part in value.split(self.separator, MAX_SIGNATURES)] if self.separator else [value]
         if len(parts) > MAX_SIGNATURES:
             raise Refused(Verification.MALFORMED_HEADER)
         texts = _fields(parts, self.field) if self.field else _after_prefix(parts, self.prefix)
