@@ -127,6 +127,12 @@ def test_the_source_sets_its_own_tolerance(signed):
     assert result(signed, now=later, options={**signed.options, "tolerance_seconds": 10}) == "verified"
 
 
+def test_a_tolerance_may_be_written_with_a_point():
+    signed = BY_NAME["slack (official)"]
+
+    assert result(signed, now=signed.now + timedelta(seconds=31), options={"tolerance_seconds": 30.0}) == "stale"
+
+
 @pytest.mark.parametrize("signed", WITH_TIME_HEADER, ids=str)
 def test_the_time_is_signed(signed):
     moved = str(int(signed.headers[signed.timestamp]) + 1)

@@ -39,8 +39,7 @@ class Context:
     options: dict[str, Any] = field(default_factory=dict)
 
     def tolerance(self, default: int) -> int:
-        given = self.options.get("tolerance_seconds")
-        return given if isinstance(given, int) else default
+        return int(self.options.get("tolerance_seconds", default))  # JSON may write 30 as 30.0
 
 
 def public_url(request: IncomingRequest, options: dict[str, Any]) -> str:
