@@ -312,6 +312,16 @@ def test_twilio_signs_json_through_its_hash_in_the_address():
     assert result(signed, signed.request(url=TWILIO_URL, body=body, **headers), options={"url": url}) == "mismatch"
 
 
+def test_twilio_adds_the_hash_to_an_address_that_is_configured_without_a_query():
+    signed = BY_NAME["twilio (official)"]
+    called = f"https://shop.example/hook?bodySHA256={TWILIO_JSON_HASH}"
+    # printf %s "$called" | openssl dgst -sha1 -hmac 12345 -binary | base64
+    headers = {"X_Twilio_Signature": "v+vUyux2OqK+0jTxxF6ZqcgJtqE=", "Content_Type": "application/json"}
+    request = signed.request(url=called, body=b'{"property": "value", "boolean": true}', **headers)
+
+    assert result(signed, request, options={"url": "https://shop.example/hook"}) == "verified"
+
+
 def test_twilio_takes_repeated_fields_once():
     signed = BY_NAME["twilio (official)"]
 

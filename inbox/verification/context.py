@@ -43,13 +43,14 @@ class Context:
 
 
 def public_url(request: IncomingRequest, options: dict[str, Any]) -> str:
-    """The address that the sender called: never taken from the request's own Host header, which anybody may set."""
-    if configured := options.get("url"):
-        return str(configured)
-    if not settings.PUBLIC_URL:
-        return ""
-    query = f"?{request.query_string}" if request.query_string else ""
-    return f"{settings.PUBLIC_URL}{quote(request.path, safe=PATH_SAFE)}{query}"
+    """The address that the sender called: never taken from the request's own Host header, which anybody may set.
+
+    A configured address may hold the query that every request has; else it is the request's own.
+    """
+    url = str(options.get("url", ""))
+    if not url and settings.PUBLIC_URL:
+        url = f"{settings.PUBLIC_URL}{quote(request.path, safe=PATH_SAFE)}"
+    return f"{url}?{request.query_string}" if url and request.query_string and "?" not in url else url
 
 
 def usable(secrets: Iterable[Secret], now: datetime) -> tuple[Secret, ...]:
