@@ -155,6 +155,17 @@ def test_the_list_is_filtered_by_a_source_without_a_row(console):
     assert "c.d" not in html
 
 
+def test_the_filter_offers_sources_and_the_names_that_something_came_under(console):
+    SourceFactory(name="waiting")
+    WebhookFactory.create_batch(2, source="hello")
+    WebhookFactory(source="another")
+
+    html = console.get(page("webhook", "changelist")).content.decode()
+
+    offered = re.search(r'<select[^>]*name="source".*?</select>', html, re.DOTALL)[0]
+    assert re.findall(r'value="([a-z]+)"', offered) == ["another", "hello", "waiting"]
+
+
 def test_the_list_is_filtered_by_verification(console):
     WebhookFactory(event_type="a.b", verification="unsupported", status="rejected")
     WebhookFactory(event_type="c.d", verification="verified")
