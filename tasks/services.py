@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -132,18 +131,6 @@ def start_execution(
 def cancel_execution(*, execution: TaskExecution) -> TaskExecution:
     """End a pending run at once; ask the worker of a running one to stop. Raises Conflict if it has finished."""
     return queue.cancel(execution, now=clock.database_now())
-
-
-def cancel_executions(*, executions: Iterable[TaskExecution]) -> int:
-    """Cancel those that are not finished yet; returns how many."""
-    cancelled = 0
-    for execution in executions:
-        try:
-            cancel_execution(execution=execution)
-        except Conflict:
-            continue
-        cancelled += 1
-    return cancelled
 
 
 def retry_execution(*, execution: TaskExecution) -> TaskExecution:

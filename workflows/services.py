@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -166,18 +165,6 @@ def start_execution(
 def cancel_execution(*, execution: WorkflowExecution) -> WorkflowExecution:
     """End a waiting run at once; ask the worker of a running one to stop. Raises Conflict if it has finished."""
     return queue.cancel(execution, now=clock.database_now())
-
-
-def cancel_executions(*, executions: Iterable[WorkflowExecution]) -> int:
-    """Cancel those that are not finished yet; returns how many."""
-    cancelled = 0
-    for execution in executions:
-        try:
-            cancel_execution(execution=execution)
-        except Conflict:
-            continue
-        cancelled += 1
-    return cancelled
 
 
 @transaction.atomic

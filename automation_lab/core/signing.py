@@ -54,10 +54,6 @@ def _unusable_secret(reason: str) -> Invalid:
     )
 
 
-def hmac_hex(key: bytes, message: bytes, algorithm: str = "sha256") -> str:
-    return hmac.new(key, message, algorithm).hexdigest()
-
-
 def constant_time_equal(given: bytes, expected: bytes) -> bool:
     """Compares without telling by its duration where they differ. Bytes, since text beyond ASCII would raise."""
     return hmac.compare_digest(given, expected)

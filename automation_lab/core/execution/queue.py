@@ -7,7 +7,8 @@ A repeated or late job loses the claim and is dropped; a lost one is sent again 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -164,14 +165,11 @@ def end(execution: Execution, *, status: str, now: datetime, error_message: str 
     executables.get(kind_of(execution)).ended(execution, now=now)
 
 
-def persist(write: Callable[[], R], *, patience_seconds: float = 20, sleep: Callable[[float], None] | None = None) -> R:
+def persist(write: Callable[[], R], *, patience_seconds: float = 20, sleep: Callable[[float], None] = time.sleep) -> R:
     """Run `write` in a transaction; while the database is away, try again for `patience_seconds`.
 
     Safe to repeat because every write tests the claim: after a commit whose answer was lost it raises Replaced.
     """
-    import time
-
-    pause = sleep or time.sleep
     waited, delay = 0.0, 0.2
     while True:
         try:
@@ -182,15 +180,8 @@ def persist(write: Callable[[], R], *, patience_seconds: float = 20, sleep: Call
                 raise
             logger.warning("The database is away; the result is kept and written again.")
             connection.close()
-            pause(delay)
+            sleep(delay)
             waited, delay = waited + delay, min(delay * 2, 3.0)
-
-
-def waiting(model: type[E], ids: Iterable[int]) -> models.QuerySet[E]:
-    """Rows of `ids` that are live and that no worker holds, locked for the transaction."""
-    return model._default_manager.select_for_update(no_key=True).filter(
-        pk__in=list(ids), worker__isnull=True, status__in=LIVE_STATUSES
-    )
 
 
 def _lock_limited(claim: Claim) -> None:

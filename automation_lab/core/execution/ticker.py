@@ -19,7 +19,6 @@ from automation_lab.core.registry import tick_sources
 
 logger = logging.getLogger(__name__)
 
-TickSource = Callable[[datetime], "datetime | None"]
 LONGEST_SLEEP_SECONDS = 1.0
 HELD_PAUSE = timedelta(milliseconds=50)
 MOVE_ON = """
