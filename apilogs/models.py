@@ -55,7 +55,7 @@ class ApiLog(models.Model):
 
 
 class ApiLogHour(models.Model):
-    """One hour of one route and status class. `histogram` counts durations in log-spaced buckets (apilogs.stats)."""
+    """One hour of one route and status class. `histogram` counts durations in log-spaced buckets (apilogs.histogram)."""
 
     hour = models.DateTimeField()
     route = models.CharField(max_length=200, blank=True)

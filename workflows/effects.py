@@ -24,7 +24,7 @@ NO_RETRY = retry.RetryPolicy(max_attempts=1)
 
 
 class Effects(Recorder):
-    """Base of the engine."""
+    """The part of the engine that runs plain steps. `policy` is the workflow's; a step's own is merged over it."""
 
     def __init__(self, store: RunStore, tools: Toolbox, policy: dict[str, Any]) -> None:
         super().__init__(store, tools)

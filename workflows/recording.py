@@ -34,7 +34,7 @@ class Toolbox:
 
 
 class Recorder:
-    """Base of the engine."""
+    """The part of the engine that renders configs and writes the ends of steps, for plain and container steps alike."""
 
     def __init__(self, store: RunStore, tools: Toolbox) -> None:
         self.store = store

@@ -11,13 +11,13 @@ class TaskViewSet(LabModelViewSet):
     action_permissions = {"pause": "change"}     # or a whole name: "tasks.run_scheduledtask"
 
     def perform_create(self, serializer):
-        return services.create_task(**serializer.validated_data)
+        return services.create_task(fields=serializer.validated_data)
 
     @extend_schema(request=None, responses=TaskSerializer)
     @action(detail=True, methods=["post"])
     def pause(self, request, **kwargs):
         task = services.pause_task(task=self.get_object())
-        self.record(task, CHANGE, "Paused.")
+        self.record(task, audit.CHANGE, "Paused.")
         return Response(self.get_serializer(task).data)
 
 router = LabRouter()                             # no trailing slash, integer ids

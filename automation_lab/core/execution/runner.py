@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class Executable(ABC):
-    """How one kind of execution is run. Registered in `core.registry.executables` under `queue.kind_of(model)`."""
+    """How one kind of execution is run. Registered in `core.registry.executables` under `hints.kind_of(model)`."""
 
     model: type[Execution]
 
