@@ -16,7 +16,7 @@ from typing import Any
 from django.contrib.postgres.fields import ArrayField
 from django.db import connection, transaction
 from django.db.models import BigIntegerField, BinaryField, F, Func, IntegerField, Q, Value
-from django.db.models.lookups import Exact, GreaterThan
+from django.db.models.lookups import Exact
 
 from automation_lab.core.exceptions import Invalid
 from automation_lab.core.redaction.shapes import is_sensitive_header
@@ -74,6 +74,10 @@ def _settled(webhooks: WebhookQuerySet) -> WebhookQuerySet:
         ids = list(webhooks.order_by().values_list("pk", flat=True)[: FEW + 1])
     if len(ids) > FEW:
         return webhooks
+    return _with_ids(webhooks, ids)
+
+
+def _with_ids(webhooks: WebhookQuerySet, ids: list[int]) -> WebhookQuerySet:
     return webhooks.filter(_OneOf(F("pk"), Value(ids, ArrayField(BigIntegerField()))))
 
 
@@ -91,9 +95,9 @@ def _by_index() -> Iterator[None]:
 
 def holding_text(webhooks: WebhookQuerySet, text: str) -> WebhookQuerySet:
     """Those of the newest `webhooks` whose body holds the bytes of `text`."""
-    window = webhooks.order_by("-id").values("pk")[:TEXT_WINDOW]
-    found = _Position(Value(text.encode(), BinaryField()), F("raw_body"))
-    return webhooks.filter(pk__in=window).filter(GreaterThan(found, 0))
+    position = _Position(Value(text.encode(), BinaryField()), F("raw_body"))
+    window = webhooks.order_by("-id").values_list("pk", position)[:TEXT_WINDOW]
+    return _with_ids(webhooks, [pk for pk, found in window if found])
 
 
 def _header(parameter: str, value: str) -> Q:
