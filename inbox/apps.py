@@ -33,6 +33,8 @@ class InboxConfig(AppConfig):
         prunable_tables.register("webhooks", pruning.WEBHOOKS)
         prunable_tables.register("webhooks of sources", pruning.BY_SOURCE)
         prunable_tables.register("payloads", pruning.PAYLOADS)
+        prunable_tables.register("forwards", pruning.FORWARDS)
+        prunable_tables.register("replays", pruning.REPLAYS)
         prunable_tables.register("rate windows", pruning.RATE_WINDOWS)
         encrypted_values.register("sources", rotation.rotate_sources)
         encrypted_values.register("replays", rotation.rotate_replays)

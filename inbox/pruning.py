@@ -1,17 +1,17 @@
-"""Old webhooks, by the installation's setting and by each source's own; and what the limits no longer need."""
+"""Old webhooks, by the installation's setting and by each source's own, old replays, and what the limits no longer need."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 
 from django.db import connection
-from django.db.models import F, Q, QuerySet, Sum, Window
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum, Window
 
 from automation_lab.core.execution.models import LIVE_STATUSES
-from automation_lab.core.pruning import BATCH, delete_in_batches
+from automation_lab.core.pruning import BATCH, delete_in_batches, ended_before
 from automation_lab.core.registry import PrunableTable
 from inbox import limits, rejected
-from inbox.models import PAYLOAD_REMOVED, Forward, RateWindow, Source, Webhook
+from inbox.models import PAYLOAD_REMOVED, Forward, RateWindow, Replay, Source, Webhook
 from inbox.querysets import SOURCE_KEY
 
 WINDOW_KEPT = timedelta(days=2)  # the longest period is a day
@@ -49,6 +49,19 @@ def remove_payloads(*, now: datetime, days: int, dry_run: bool) -> int:
     """Bodies of webhooks whose source keeps them for fewer days than the rest; how many."""
     sources = Source.objects.filter(retention__has_key="payload_days").only("name", "retention")
     return sum(_remove_payloads(source, now, dry_run=dry_run) for source in sources)
+
+
+def prune_forwards(*, now: datetime, days: int, dry_run: bool) -> int:
+    """Forwards that ended more than `days` ago, with their attempts; those of a replay that goes on stay with it."""
+    forwards = Forward.objects.exclude(replay__status__in=LIVE_STATUSES)
+    return delete_in_batches(ended_before(forwards, now - timedelta(days=days)), dry_run=dry_run)
+
+
+def prune_replays(*, now: datetime, days: int, dry_run: bool) -> int:
+    """Replays that ended more than `days` ago, but those whose forwards are going on or have ended since."""
+    instant = now - timedelta(days=days)
+    kept = Forward.objects.filter(Q(finished_at__isnull=True) | Q(finished_at__gte=instant), replay=OuterRef("pk"))
+    return delete_in_batches(ended_before(Replay.objects.exclude(Exists(kept)), instant), dry_run=dry_run)
 
 
 def prune_rate_windows(*, now: datetime, days: int, dry_run: bool) -> int:
@@ -108,4 +121,6 @@ def _remove_batch(source_name: str, before: datetime) -> int:
 WEBHOOKS = PrunableTable("RETENTION_WEBHOOKS_DAYS", prune_webhooks)
 BY_SOURCE = PrunableTable("", prune_sources)
 PAYLOADS = PrunableTable("", remove_payloads)
+FORWARDS = PrunableTable("RETENTION_EXECUTIONS_DAYS", prune_forwards)
+REPLAYS = PrunableTable("RETENTION_EXECUTIONS_DAYS", prune_replays)
 RATE_WINDOWS = PrunableTable("", prune_rate_windows)

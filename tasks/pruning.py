@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from automation_lab.core.execution.models import LIVE_STATUSES
-from automation_lab.core.pruning import delete_in_batches
+from automation_lab.core.pruning import delete_in_batches, ended_before
 from automation_lab.core.registry import PrunableTable
 from tasks.models import Notification, TaskExecution
 
 
 def prune_executions(*, now: datetime, days: int, dry_run: bool) -> int:
     """Runs that ended more than `days` ago, with attempts and logs."""
-    before = now - timedelta(days=days)
-    old = TaskExecution.objects.filter(created_at__lt=before, finished_at__lt=before)
-    return delete_in_batches(old.exclude(status__in=LIVE_STATUSES), dry_run=dry_run)
+    old = ended_before(TaskExecution.objects.all(), now - timedelta(days=days))
+    return delete_in_batches(old, dry_run=dry_run)
 
 
 def prune_notifications(*, now: datetime, days: int, dry_run: bool) -> int:

@@ -5,16 +5,14 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from automation_lab.core.execution.models import LIVE_STATUSES
-from automation_lab.core.pruning import delete_in_batches
+from automation_lab.core.pruning import delete_in_batches, ended_before
 from automation_lab.core.registry import PrunableTable
 from workflows.models import WorkflowExecution
 
 
 def prune_executions(*, now: datetime, days: int, dry_run: bool) -> int:
     """Runs that ended more than `days` ago, with steps, attempts and logs; those that a run waits for stay with it."""
-    before = now - timedelta(days=days)
-    old = WorkflowExecution.objects.filter(created_at__lt=before, finished_at__lt=before)
-    old = old.exclude(status__in=LIVE_STATUSES).exclude(parent__status__in=LIVE_STATUSES)
+    old = ended_before(WorkflowExecution.objects.exclude(parent__status__in=LIVE_STATUSES), now - timedelta(days=days))
     return delete_in_batches(old, dry_run=dry_run)
 
 

@@ -12,6 +12,7 @@ from django.db.models import QuerySet
 
 from automation_lab.core import clock
 from automation_lab.core.exceptions import Invalid
+from automation_lab.core.execution.models import LIVE_STATUSES
 from automation_lab.core.registry import ServerJob, prunable_tables
 
 BATCH = 500
@@ -35,6 +36,12 @@ def prune(
         counts[name] = 0 if is_kept else table.prune(now=now, days=days, dry_run=dry_run)
         progress(name, counts[name])
     return counts
+
+
+def ended_before(executions: QuerySet[Any], instant: datetime) -> QuerySet[Any]:
+    """Those of `executions` that had ended by `instant`."""
+    old = executions.filter(created_at__lt=instant, finished_at__lt=instant)  # only `created_at` may have an index
+    return old.exclude(status__in=LIVE_STATUSES)
 
 
 def delete_in_batches(

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from automation_lab.core import pruning as core_pruning
 from inbox import limits, pruning, rejected
-from inbox.models import RateWindow, Webhook
+from inbox.models import Forward, ForwardAttempt, RateWindow, Replay, Webhook
 from inbox.tests.factories import SourceFactory, WebhookFactory
 
 pytestmark = pytest.mark.django_db
@@ -127,3 +127,52 @@ def test_sources_are_pruned_although_webhooks_are_kept_for_ever(settings):
 
     assert (counts["webhooks"], counts["webhooks of sources"]) == (0, 1)
     assert left() == {kept}
+
+
+# --- replays and forwards ---------------------------------------------------------------------------------------------
+
+
+def ended(model, days_ago, status="success", **values):
+    """A row of `model` that was ordered and ended so long ago; none of a live status has ended."""
+    ended_at = NOW - timedelta(days=days_ago)
+    row = model.objects.create(status=status, finished_at=ended_at if status == "success" else None, **values)
+    model.objects.filter(pk=row.pk).update(created_at=ended_at)
+    return row
+
+
+def forward(days_ago, status="success", **values):
+    return ended(Forward, days_ago, status, webhook=WebhookFactory(), target="https://a.example", **values)
+
+
+def test_forwards_go_with_their_attempts_when_their_end_is_old():
+    gone, kept, busy = forward(31), forward(29), forward(31, "running")
+    ForwardAttempt.objects.create(forward=gone, number=1, epoch=1, worker=1, status="success", started_at=NOW)
+
+    assert prune(pruning.prune_forwards, dry_run=True) == 1
+    assert prune(pruning.prune_forwards) == 1
+
+    assert set(Forward.objects.all()) == {kept, busy}
+    assert not ForwardAttempt.objects.exists()
+    assert Webhook.objects.count() == 3
+
+
+def test_replays_go_when_they_and_their_forwards_have_ended_long_ago():
+    gone, young, busy = ended(Replay, 31), ended(Replay, 29), ended(Replay, 31, "running")
+    waiting, late = ended(Replay, 31), ended(Replay, 31)
+    forward(31, replay=gone)
+    held = [forward(31, "pending", replay=waiting), forward(29, replay=late), forward(31, replay=busy)]
+
+    assert prune(pruning.prune_replays, dry_run=True) == 1
+    assert (prune(pruning.prune_forwards), prune(pruning.prune_replays)) == (1, 1)
+
+    assert set(Replay.objects.all()) == {young, busy, waiting, late}
+    assert set(Forward.objects.all()) == set(held)
+
+
+def test_replays_and_forwards_are_kept_as_long_as_executions(settings):
+    settings.RETENTION_EXECUTIONS_DAYS = 10
+    ended(Replay, 11), forward(11)
+
+    counts = core_pruning.prune(now=NOW)
+
+    assert (counts["forwards"], counts["replays"]) == (1, 1)
