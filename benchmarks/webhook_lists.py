@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 ROUNDS = 5
 BATCH = 20_000
+INDEXES = """
+    SELECT indexname, indexdef FROM pg_indexes
+    WHERE tablename = 'webhook_inbox' AND indexname NOT IN (SELECT conname FROM pg_constraint)
+"""
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ACTIONS = ("opened", "closed", "edited", "labeled")
 
@@ -151,7 +155,7 @@ OF_API = ["page=190&size=50", "ordering=received_at", "cursor=", "size=100"]
 
 
 def fill(rows: int, commits: int) -> None:
-    """As it grows in life: through the indexes, in the order of time."""
+    """In the order of time; the indexes are built afterwards, which takes half as long."""
     from django.db import connection
 
     from inbox.models import Webhook
@@ -160,9 +164,14 @@ def fill(rows: int, commits: int) -> None:
     columns = ", ".join(str(field.column) for field in fields)
     with connection.cursor() as cursor:
         cursor.execute("SELECT max(id) FROM webhook_inbox")
-        done = cursor.fetchone()[0] or 0
+        if cursor.fetchone()[0]:
+            return
+        cursor.execute(INDEXES)
+        indexes = cursor.fetchall()
+        for name, _ in indexes:
+            cursor.execute(f"DROP INDEX {name}")
         started = time.monotonic()
-        for start in range(done, rows, BATCH):
+        for start in range(0, rows, BATCH):
             last = min(start + BATCH, rows)
             with cursor.copy(f"COPY webhook_inbox ({columns}) FROM STDIN") as copy:
                 for number in range(start + 1, last + 1):
@@ -170,9 +179,12 @@ def fill(rows: int, commits: int) -> None:
                     values = [field.get_db_prep_save(field.pre_save(row, add=True), connection) for field in fields]
                     copy.write_row(values)
             print(f"\r{last:,} rows, {time.monotonic() - started:.0f} s", end="", flush=True)
-        if done < rows:
-            print()
-            cursor.execute("VACUUM (ANALYZE) webhook_inbox")
+        cursor.execute("SET maintenance_work_mem = '512MB'")
+        for name, definition in indexes:
+            cursor.execute(definition)
+            print(f"\r{name}, {time.monotonic() - started:.0f} s       ", end="", flush=True)
+        print()
+        cursor.execute("VACUUM (ANALYZE) webhook_inbox")
 
 
 class Stopwatch:
