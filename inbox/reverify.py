@@ -74,15 +74,15 @@ def _acceptance(verdict: Verdict) -> str:
 
 
 def _findings(webhook: Webhook, source: Source, request: IncomingRequest, verdict: Verdict) -> list[str]:
-    secrets = signing_secrets(source)
+    secrets, now = signing_secrets(source), timezone.now()
     context = Context(
         request=request,
-        secrets=usable(secrets, timezone.now()),
+        secrets=usable(secrets, now),
         now=webhook.received_at,
         url=public_url(request, source.scheme_settings),
         options=source.scheme_settings,
     )
-    findings = explain(source.scheme, verdict, context, secrets)
+    findings = explain(source.scheme, verdict, context, secrets, now=now)
     if len(secrets) < sum(secret.get("use", "signature") == "signature" for secret in source.secrets):
         findings.append("A secret of the source cannot be decrypted with this installation's keys; set it again.")
     if "headers_truncated" in webhook.flags:

@@ -15,7 +15,7 @@ from inbox import services, subscriptions
 from inbox.models import Webhook
 from inbox.receiving import receive_webhook
 from inbox.tests.factories import SourceFactory, WebhookFactory, incoming
-from inbox.tests.signed_requests import BODY, SECRET
+from inbox.tests.signed_requests import BODY, SECRET, SIGNED
 from inbox.tests.test_signed_by_certificate import Network
 
 pytestmark = pytest.mark.django_db
@@ -114,6 +114,16 @@ def test_the_time_is_judged_as_it_was_when_it_came(api):
         (SECRET, signed(secret="another"), "probably signs with another one"),
         (SECRET, incoming(BODY, headers=[("X-Cal-Signature-256", signature().hexdigest())]), "as the scheme calcom"),
         (SECRET, incoming(BODY, headers=[("Stripe-Signature", "t=1,v1=00")]), "the header of the scheme stripe"),
+        (
+            SECRET,
+            incoming(BODY, headers=[("X-Twilio-Signature", "AAAA")]),
+            "X-Twilio-Signature, the header of the scheme",
+        ),
+        (SECRET, incoming(BODY, headers=[("X-Mandrill-Signature", "AAAA")]), "the header of the scheme mandrill"),
+        (SECRET, incoming(BODY, headers=[("Paypal-Transmission-Sig", "AAAA")]), "the header of the scheme paypal"),
+        (SECRET, incoming(b'{"notificationItems": []}'), "the fields of the scheme adyen"),
+        (SECRET, incoming(b'{"signature": {"token": "t"}}'), "the fields of the scheme mailgun"),
+        (SECRET, signed(header=f"SHA256={signature().hexdigest()}"), "comes with SHA256= in front, not sha256=."),
         (SECRET, incoming(BODY), "stands in X-Hub-Signature-256"),
     ],
 )
@@ -125,6 +135,56 @@ def test_a_refusal_is_explained_in_words(api, secret, request_, finding):
     assert (found["accepted"], found["status"]) == (False, "rejected")
     assert any(finding in sentence for sentence in found["findings"]), found["findings"]
     assert secret.strip() not in " ".join(found["findings"])
+
+
+@pytest.mark.parametrize("value", [f"{SECRET} ", f" whsec_{SECRET}"])
+def test_only_what_helps_is_named(api, value):
+    found = verify(api, receive_webhook(request=signed(), source=make(secret=value)))
+
+    assert len([sentence for sentence in found["findings"] if "is taken" in sentence]) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "value", "finding"),
+    [
+        (
+            {},
+            "Authorization",
+            SECRET,
+            "in the header Authorization alone, not in Authorization after",
+        ),
+        ({}, "Authorization", f"Token {SECRET}", "in the header Authorization after Token, not in Authorization after"),
+        ({}, "X-Token", SECRET, "in the header X-Token alone, not in Authorization after Bearer."),
+        ({"header": "X-Token"}, "Authorization", f"bearer {SECRET}", "after bearer, not in X-Token alone."),
+        ({"header": "X-Token"}, "X-Token", f"token={SECRET}", "after token=, not in X-Token alone."),
+    ],
+)
+def test_a_token_in_another_place_is_found(api, options, name, value, finding):
+    source = make("token", scheme_settings=options)
+
+    found = verify(api, receive_webhook(request=incoming(BODY, headers=[(name, value)]), source=source))
+
+    assert any(finding in sentence for sentence in found["findings"]), found["findings"]
+    assert SECRET not in " ".join(found["findings"])
+
+
+def test_a_webhook_of_adyen_is_recognised_by_its_items(api):
+    adyen = next(each for each in SIGNED if each.name.startswith("adyen (its"))
+    source = make(secret=adyen.secret)
+
+    found = verify(api, receive_webhook(request=adyen.request(), source=source))
+
+    assert "It is signed as the scheme adyen signs." in found["findings"]
+
+
+def test_a_secret_of_tomorrow_that_matches_is_named(api):
+    starts_at = timezone.now() + timedelta(days=1)
+    secrets = [{"value": SECRET, "starts_at": starts_at, "expires_at": starts_at + timedelta(days=9)}]
+    source = services.create_source(name="github", scheme="github", secrets=secrets)
+
+    found = verify(api, receive_webhook(request=signed(), source=source))
+
+    assert any(f"is not valid yet, only from {starts_at:%Y-%m-%d %H:%M} UTC" in text for text in found["findings"])
 
 
 def test_an_old_secret_that_matches_is_named(api):

@@ -404,7 +404,9 @@ def test_no_request_raises(scheme, headers, body, secret, path, query, method):
     found = judge(scheme, context)
 
     assert found.result in Verification
-    assert all(isinstance(sentence, str) for sentence in explain(scheme, found, context, context.secrets))
+    assert all(
+        isinstance(sentence, str) for sentence in explain(scheme, found, context, context.secrets, now=context.now)
+    )
     for result in (found.result, Verification.VERIFIED):
         source = Source(name="shop", scheme=scheme)
         handshake = find_handshake(source, replace(request, method=method), Verdict(result))

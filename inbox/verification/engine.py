@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from inbox.incoming import IncomingRequest
 from inbox.verification.context import Context
 from inbox.verification.keys import ALGORITHMS, DECODERS, KEYS, UnusableKey
 from inbox.verification.results import Verdict, Verification
@@ -29,9 +30,13 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Check:
-    """One way in which a provider signs. With `only_when_named`, accepted only if the source's settings name it."""
+    """One way in which a provider signs, `header` if not in the body.
+
+    With `only_when_named`, accepted only if the source's settings name it.
+    """
 
     name: str = "signature"
+    header: str = ""
     key: str = "utf-8"
     only_when_named: bool = False
 
@@ -44,6 +49,10 @@ class Check:
     def check_secret(self, value: str) -> None:
         """Raises UnusableKey if `value` cannot be a secret of this scheme."""
         KEYS[self.key](value)
+
+    def is_carried_by(self, request: IncomingRequest) -> bool:
+        """Whether `request` brings a signature of this kind, right or wrong."""
+        return bool(request.header(self.header))
 
     @property
     def judges_time(self) -> bool:
@@ -105,7 +114,6 @@ class Scheme(Check):
     `key=value`, and those of this key are. `timestamp` is `header:NAME`, `field:KEY` or `body:dotted.path`.
     """
 
-    header: str = ""
     content: str = "{body}"
     algorithm: str = "sha256"
     encoding: str = "hex"

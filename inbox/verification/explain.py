@@ -7,8 +7,10 @@ address, the body on its way, an old secret, another provider.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import islice
 from urllib.parse import urlsplit
 
@@ -19,6 +21,7 @@ from inbox.verification.results import Verdict, Verification
 from inbox.verification.schemes import SCHEMES, checks_of
 
 MAX_FINDINGS = 5
+_WORD_IN_FRONT = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,19}(?:[=:] ?| )", re.ASCII)
 MAX_BYTES_HASHED = 500_000_000  # about a second
 
 REASONS = {
@@ -45,13 +48,13 @@ class Variant:
     context: Context
 
 
-def explain(scheme: str, verdict: Verdict, context: Context, secrets: Iterable[Secret]) -> list[str]:
-    """Findings, the reason first. `secrets` are all of the source's, whether they are valid now or not."""
+def explain(scheme: str, verdict: Verdict, context: Context, secrets: Iterable[Secret], *, now: datetime) -> list[str]:
+    """Findings, the reason first. `secrets` are all of the source's, whether they are valid `now` or not."""
     findings = [_reason(scheme, verdict, context)]
     if verdict.result in (Verification.STALE, Verification.FUTURE, Verification.ADDRESS_NOT_ALLOWED):
         return findings
     affordable = max(20, MAX_BYTES_HASHED // (1 + len(context.request.raw_body)))
-    for variant in islice(_variants(scheme, context, tuple(secrets)), affordable):
+    for variant in islice(_variants(scheme, context, tuple(secrets), now), affordable):
         if variant.sentence not in findings and _verifies(variant):
             findings.append(variant.sentence)
         if len(findings) > MAX_FINDINGS:
@@ -64,7 +67,7 @@ def explain(scheme: str, verdict: Verdict, context: Context, secrets: Iterable[S
 def _reason(scheme: str, verdict: Verdict, context: Context) -> str:
     if verdict.result != Verification.MISSING_HEADER:
         return REASONS.get(verdict.result, "It is accepted.")
-    names = dict.fromkeys(getattr(check, "header", "") for check in checks_of(scheme, context.options))
+    names = dict.fromkeys(check.header for check in checks_of(scheme, context.options))
     where = " or ".join(name for name in names if name)
     return f"A header that this scheme needs is missing{f'; the signature stands in {where}' if where else ''}."
 
@@ -74,9 +77,9 @@ def _verifies(variant: Variant) -> bool:
     return any(check.verify(variant.context).result in signed for check in variant.checks)
 
 
-def _variants(scheme: str, context: Context, secrets: tuple[Secret, ...]) -> Iterator[Variant]:
+def _variants(scheme: str, context: Context, secrets: tuple[Secret, ...], now: datetime) -> Iterator[Variant]:
     checks = checks_of(scheme, context.options)
-    yield from _other_secrets(checks, context, secrets)
+    yield from _other_secrets(checks, context, secrets, now)
     yield from _spellings(checks, context)
     yield from _other_descriptions(checks, context)
     yield from _other_addresses(checks, context)
@@ -84,14 +87,19 @@ def _variants(scheme: str, context: Context, secrets: tuple[Secret, ...]) -> Ite
     yield from _other_schemes(scheme, context)
 
 
-def _other_secrets(checks: tuple[Check, ...], context: Context, secrets: tuple[Secret, ...]) -> Iterator[Variant]:
+def _other_secrets(
+    checks: tuple[Check, ...], context: Context, secrets: tuple[Secret, ...], now: datetime
+) -> Iterator[Variant]:
     for secret in secrets:
-        if secret in context.secrets:
-            continue
-        expired = secret.expires_at is not None and (not secret.starts_at or secret.starts_at <= secret.expires_at)
-        when = "has expired" if expired else "is not valid yet"
-        sentence = f"The secret {secret.id} matches, but it {when}."
-        yield Variant(sentence, checks, replace(context, secrets=(secret,)))
+        if secret not in context.secrets:
+            sentence = f"The secret {secret.id} matches, but it {_when(secret, now)}."
+            yield Variant(sentence, checks, replace(context, secrets=(secret,)))
+
+
+def _when(secret: Secret, now: datetime) -> str:
+    if secret.starts_at and secret.starts_at > now:
+        return f"is not valid yet, only from {secret.starts_at:%Y-%m-%d %H:%M %Z}"
+    return "has expired"
 
 
 def _spellings(checks: tuple[Check, ...], context: Context) -> Iterator[Variant]:
@@ -106,18 +114,37 @@ def _spelled_differently(value: str) -> Iterator[tuple[str, str]]:
     bare = value.strip()
     yield "without the space around it", bare
     yield "with a line break at its end, which the sender's secret seems to have", f"{value}\n"
-    yield "without the quotation marks around it", bare.strip("\"'`")
-    yield "without its name in front (NAME=)", bare.partition("=")[2]
-    yield "without the whsec_ in front", bare.removeprefix("whsec_")
+    for what, spelled in (
+        ("without the quotation marks around it", bare.strip("\"'`")),
+        ("without its name in front (NAME=)", bare.partition("=")[2]),
+        ("without the whsec_ in front", bare.removeprefix("whsec_")),
+    ):
+        if spelled != bare:
+            yield what, spelled
     yield "with whsec_ in front", f"whsec_{bare}"
     yield "in lower case", value.lower()
 
 
 def _other_descriptions(checks: tuple[Check, ...], context: Context) -> Iterator[Variant]:
     for check in checks:
-        if isinstance(check, Scheme) and check.algorithm in HASHES:
-            for sentence, changes in _described_differently(check):
-                yield Variant(sentence, (replace(check, **changes),), context)  # type: ignore[arg-type]
+        if not isinstance(check, Scheme):
+            continue
+        described = _described_differently(check) if check.algorithm in HASHES else _placed_differently(check, context)
+        for sentence, changes in described:
+            yield Variant(sentence, (replace(check, **changes),), context)  # type: ignore[arg-type]
+
+
+def _placed_differently(check: Scheme, context: Context) -> Iterator[tuple[str, dict[str, str]]]:
+    """A token or password in any of the headers, perhaps after a word such as Bearer."""
+    if check.algorithm != "equal":
+        return
+    for name, value in context.request.headers:
+        word = _WORD_IN_FRONT.match(value.strip())
+        for prefix in ("", word[0] if word else ""):
+            after = f"after {prefix.strip()}" if prefix else "alone"
+            instead = f"after {check.prefix.strip()}" if check.prefix else "alone"
+            sentence = f"The secret stands in the header {name} {after}, not in {check.header} {instead}."
+            yield sentence, {"header": name, "prefix": prefix}
 
 
 def _described_differently(check: Scheme) -> Iterator[tuple[str, dict[str, str]]]:
@@ -133,6 +160,9 @@ def _described_differently(check: Scheme) -> Iterator[tuple[str, dict[str, str]]
         yield f"The signature is written in {other}, not {check.encoding}.", {"encoding": other}
     if check.prefix:
         yield f"The signature comes without {check.prefix} in front.", {"prefix": ""}
+    for prefix in dict.fromkeys((check.prefix.upper(), check.prefix.lower(), check.prefix.capitalize())):
+        if prefix != check.prefix:
+            yield f"The signature comes with {prefix} in front, not {check.prefix}.", {"prefix": prefix}
     for prefix in ("sha256=", "v0=", "v1=", "Bearer "):
         if prefix != check.prefix:
             yield f"The signature comes with {prefix.strip()} in front.", {"prefix": prefix}
@@ -198,18 +228,22 @@ def _other_schemes(scheme: str, context: Context) -> Iterator[Variant]:
     for other, checks in SCHEMES.items():
         if other == scheme or other in ("paypal", "sns"):  # whose certificates would have to be fetched
             continue
-        present = tuple(check for check in checks if isinstance(check, Scheme) and context.request.header(check.header))
-        if present:
+        if present := tuple(check for check in checks if check.is_carried_by(context.request)):
             yield Variant(f"It is signed as the scheme {other} signs.", present, context)
 
 
 def _foreign_headers(scheme: str, context: Context) -> Iterator[str]:
-    """Providers whose headers came along, although nothing verifies."""
-    own = {check.header for check in checks_of(scheme, context.options) if isinstance(check, Scheme)}
+    """Providers whose signatures came along, although nothing verifies."""
+    own = {check.header for check in checks_of(scheme, context.options)}
     for other, checks in SCHEMES.items():
         for check in checks:
-            if isinstance(check, Scheme) and check.header not in own and context.request.header(check.header):
-                yield f"It carries {check.header}, the header of the scheme {other}."
+            if (
+                other != scheme
+                and (not check.header or check.header not in own)
+                and check.is_carried_by(context.request)
+            ):
+                where = f"{check.header}, the header" if check.header else "the fields"
+                yield f"It carries {where} of the scheme {other}."
                 return
     if any(secret.value.strip().startswith(WHPK) for secret in context.secrets):
         yield "A whpk_ key verifies v1a signatures only."

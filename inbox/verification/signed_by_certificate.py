@@ -54,13 +54,14 @@ class PayPalCheck(CertificateCheck):
     under the time of the first attempt.
     """
 
+    header: str = "Paypal-Transmission-Sig"
     tolerance_seconds: int = 3 * DAY
     addresses = re.compile(r"https://api(?:-m)?(?:\.sandbox)?\.paypal\.com/v1/notifications/certs/[A-Za-z0-9-]{1,100}")
 
     def _verify(self, context: Context) -> Verdict:
         keys = self._keys(context)
         transmission_id, sent_at = (sent_header(context, f"Paypal-Transmission-{name}") for name in ("Id", "Time"))
-        signature = decoded(sent_header(context, "Paypal-Transmission-Sig"), from_base64)
+        signature = decoded(sent_header(context, self.header), from_base64)
         if sent_header(context, "Paypal-Auth-Algo").lower() != "sha256withrsa":
             raise Refused(Verification.UNSUPPORTED)
         signed_at = instant(sent_at)

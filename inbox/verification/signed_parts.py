@@ -55,7 +55,6 @@ class FormCheck(Check):
     Source: Twilio, "Validating requests"; Mandrill, "Authenticating webhook requests".
     """
 
-    header: str = ""
     distinct_values: bool = False
 
     @property
@@ -130,6 +129,9 @@ class AdyenCheck(Check):
     name: str = "items"
     key: str = "hex"
 
+    def is_carried_by(self, request: IncomingRequest) -> bool:
+        return isinstance(request.parsed.value, dict) and "notificationItems" in request.parsed.value
+
     def _verify(self, context: Context) -> Verdict:
         keys = self._keys(context)
         items = list(self._items(context.request.parsed.value))
@@ -156,6 +158,9 @@ class MailgunCheck(Check):
     """
 
     tolerance_seconds: int = DAY // 2
+
+    def is_carried_by(self, request: IncomingRequest) -> bool:
+        return bool(text_at(request.parsed.value, "signature", "token") or {"token", "signature"} <= set(request.form))
 
     @property
     def judges_time(self) -> bool:

@@ -57,7 +57,7 @@ class Command(BaseCommand):
             secrets = signing_secrets(source)
             url = public_url(request, source.scheme_settings)
             context = Context(request, usable(secrets, now), received_at, url, source.scheme_settings)
-            for finding in explain(source.scheme, verdict, context, secrets):
+            for finding in explain(source.scheme, verdict, context, secrets, now=now):
                 self.stdout.write(f"- {finding}")
             sys.exit(1)
 
