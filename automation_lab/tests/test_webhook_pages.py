@@ -368,7 +368,9 @@ def test_a_command_reads_no_file_that_a_sender_names(console):
 
 
 def test_each_key_of_the_body_copies_its_path(console):
-    webhook = WebhookFactory(body={"repository": {"full_name": "octo/x"}})
+    webhook = WebhookFactory(
+        body={"repository": {"full_name": "octo/x"}}, raw_body=b'{"repository": {"full_name": "octo/x"}}'
+    )
 
     assert 'data-copy-text="body.repository.full_name"' in console.get(page("change", webhook.pk)).content.decode()
 
@@ -581,6 +583,21 @@ def test_an_edited_body_goes_to_a_chosen_workflow_and_is_marked(console):
 
     run = WorkflowExecution.objects.get()
     assert (run.trigger_source, run.trigger_data) == ("replay_edited", {"a": 2})
+
+
+@pytest.mark.parametrize(
+    "sent", [b'{"z": 1.10, "a": 1,\n "z":12345678901234567890123}', b"[1,\r\n 2]\r\n", b"<a>\n</a>"]
+)
+def test_an_edited_body_begins_as_the_bytes_that_came(console, settings, sent):
+    settings.OUTBOUND_ALLOW = "127.0.0.1:9000"
+    webhook = WebhookFactory(raw_body=sent, body={"a": 1})
+    url = page("replay", webhook.pk)
+
+    field = console.get(url).context["form"]["body"].value()
+    typed = re.sub("\r?\n", "\r\n", field)  # as browsers send it
+    console.post(url, {"target": "url", "url": "http://127.0.0.1:9000/", "edited": "on", "body": typed, "key": "k1"})
+
+    assert Replay.objects.get().options["body"].encode() == sent
 
 
 def test_an_edited_body_that_is_no_json_is_refused_at_its_field(console):

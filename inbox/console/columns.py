@@ -14,7 +14,7 @@ from automation_lab.core.admin import Panel, panel_of
 from automation_lab.core.redaction import redact_query
 from inbox import handshakes, subscriptions
 from inbox.console import words
-from inbox.console.json_paths import clickable_json
+from inbox.console.json_paths import clickable_json, indented
 from inbox.masking import mask_credentials
 from inbox.models import PAYLOAD_REMOVED, Webhook
 from inbox.verification import Verification
@@ -100,14 +100,14 @@ def body_views(webhook: Webhook, *, download_url: str) -> SafeString:
         return _no_body(webhook)
     views = {"Raw": show.text_block(raw.decode("utf-8", "replace")), "Hex": show.hex_block(raw)}
     if webhook.body is not None:
-        views = {"Pretty": clickable_json(webhook.body, "body"), **views}
+        views = {"Pretty": clickable_json(raw.decode("utf-8-sig"), "body"), **views}
     return show.views(views, download_url=download_url)
 
 
 def body_preview(webhook: Webhook) -> SafeString:
     text = bytes(webhook.raw_body[: PREVIEW_CHARACTERS * 4]).decode("utf-8", "replace")
     if webhook.body is not None and webhook.size_bytes <= PREVIEW_CHARACTERS:
-        text = show.pretty_json(webhook.body)
+        text = indented(text.removeprefix("\ufeff"), longest=PREVIEW_CHARACTERS)
     cut = len(text) > PREVIEW_CHARACTERS or webhook.size_bytes > PREVIEW_CHARACTERS * 4
     return show.text_block(text[:PREVIEW_CHARACTERS] + ("…" if cut else "")) if text else _no_body(webhook)
 

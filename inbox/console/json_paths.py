@@ -1,13 +1,15 @@
-"""JSON whose keys, when clicked, copy the path by which filters and workflows name the value. Pure; everything is escaped."""
+"""JSON as it was sent, indented; its keys, when clicked, copy the path by which filters and workflows name the value.
+
+Pure; everything is escaped. Neither jsonb nor a parsed value would do: both lose repeated keys and how a number was
+written, and jsonb the order.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
 
-import orjson
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
@@ -15,6 +17,9 @@ from automation_lab.core import display as show
 
 MOST_KEYS = 2_000
 LONGEST_PATH = 300
+_OPENING, _CLOSING = frozenset("[{"), frozenset("]}")
+_LEXEME = re.compile(r'"(?:[^"\\]++|\\.)*+"|[][{}:,]|[^][{}:,"\s]+')
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _LINE = re.compile(r'( *)(?:("(?:[^"\\]|\\.)*"): )?(.*)', re.DOTALL)
 
 
@@ -27,19 +32,42 @@ class _Container:
     position: int = -1
 
 
-def clickable_json(value: Any, root: str) -> SafeString:
-    """`value`, indented; each key is a button that copies its path below `root`, such as body.repository.full_name."""
-    try:
-        text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
-    except (TypeError, ValueError):  # integers beyond 64 bits, depth beyond 254
-        return show.json_view(value)
-    if len(text) > show.MAX_TEXT_CHARACTERS or not isinstance(value, dict | list) or not value:
-        return show.text_block(text)
+def clickable_json(text: str, root: str) -> SafeString:
+    """The JSON in `text`; each key is a button that copies its path below `root`, such as body.repository.full_name."""
+    longest = show.MAX_TEXT_CHARACTERS
+    shown = indented(text, longest=longest)
+    note = f"The first {longest:,} characters; the download has all of it." if len(shown) > longest else ""
     return format_html(
         '<div class="lab-code"><button type="button" class="lab-copy" data-copy>Copy</button>'
-        '<pre tabindex="0" class="lab-paths">{}</pre></div>',
-        format_html_join("\n", "{}", ((line,) for line in _lines(text.split("\n"), root))),
+        '<pre tabindex="0" class="lab-paths">{}</pre>{}</div>',
+        format_html_join("\n", "{}", ((line,) for line in _lines(shown[:longest].split("\n"), root))),
+        format_html('<p class="lab-note">{}</p>', note) if note else "",
     )
+
+
+def indented(text: str, *, longest: int) -> str:
+    """The JSON in `text` with two spaces a level; when it is longer than `longest`, at least so much of its start."""
+    parts: list[str] = []
+    length, depth, previous = 0, 0, ""
+    for lexeme in (found[0] for found in _LEXEME.finditer(text)):
+        depth -= lexeme in _CLOSING
+        breaks = previous == "," or (previous in _OPENING) != (lexeme in _CLOSING)
+        part = ("\n" + "  " * depth if breaks else "") + (": " if lexeme == ":" else _readable(lexeme))
+        parts.append(part)
+        length += len(part)
+        if length > longest:
+            break
+        depth += lexeme in _OPENING
+        previous = lexeme
+    return "".join(parts)
+
+
+def _readable(lexeme: str) -> str:
+    """Escapes as the characters that they stand for, where there are such characters."""
+    if "\\" not in lexeme:
+        return lexeme
+    text = json.dumps(json.loads(lexeme), ensure_ascii=False)
+    return lexeme if _UNSTORABLE.search(text) else text
 
 
 def _lines(lines: list[str], root: str) -> list[SafeString | str]:
@@ -73,8 +101,8 @@ def _path(open_containers: list[_Container], key: str | None, root: str) -> str:
 
 
 def _segment(key: str) -> str:
-    """As the filters read it: a dot or backslash of the name has a backslash before it."""
-    return re.sub(r"([.\\])", r"\\\1", key)
+    """As the filters read it: what jsonb cannot hold was replaced, a dot or backslash has a backslash before it."""
+    return re.sub(r"([.\\])", r"\\\1", _UNSTORABLE.sub("\ufffd", key))
 
 
 def _line(indent: str, key: str, rest: str, path: str) -> SafeString:

@@ -117,7 +117,8 @@ class SingleReplayForm(ReplayForm):
         options = super().options()
         if not self.cleaned_data["edited"]:
             return options
-        text = self.cleaned_data["body"].replace("\r\n", "\n")  # as browsers send every line break of a form
+        # Browsers send every line break of a form as \r\n.
+        text = self.cleaned_data["body"].replace("\r\n", "\r\n" if "\r\n" in self.initial["body"] else "\n")
         if self.cleaned_data["target"] == "url":
             return {**options, "body": text}
         try:
@@ -276,12 +277,11 @@ def _initial(request: HttpRequest, webhook: Webhook) -> dict[str, Any]:
 
 
 def editable_text(webhook: Webhook) -> str:
-    """The body as it may be edited: text of a size that a form can hold, else nothing."""
+    """The body as it may be edited: text of a size that a form can hold, as it came, else nothing."""
     raw = bytes(webhook.raw_body)
     if len(raw) > EDITABLE_BYTES or b"\x00" in raw:
         return ""
     try:
-        text = raw.decode()
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         return ""
-    return show.pretty_json(webhook.body) if isinstance(webhook.body, dict | list) else text

@@ -19,12 +19,20 @@ VALUES = st.recursive(
 
 
 def paths(value):
-    return [html.unescape(path) for path in re.findall(r'data-copy-text="([^"]*)"', clickable_json(value, "body"))]
+    return paths_of(json.dumps(value))
+
+
+def paths_of(sent):
+    return [html.unescape(path) for path in re.findall(r'data-copy-text="([^"]*)"', clickable_json(sent, "body"))]
 
 
 def shown(value):
+    return shown_of(json.dumps(value))
+
+
+def shown_of(sent):
     """The text that a reader sees, without the copy button of the whole."""
-    text = clickable_json(value, "body").replace("Copy</button>", "", 1)
+    text = clickable_json(sent, "body").replace("Copy</button>", "", 1)
     return html.unescape(re.sub(r"<[^>]*>", "", text))
 
 
@@ -61,6 +69,45 @@ def test_beyond_many_keys_the_others_are_shown_without_a_button():
 def test_a_value_that_is_no_container_is_shown():
     assert '"text"' in shown("text")
     assert paths(10**30) == []
+
+
+def test_what_was_sent_is_shown_in_its_order_with_repeated_keys_and_numbers_as_they_were_written():
+    sent = '{"z": 1.10, "a":1E3,"z":-0,  "big":123456789012345678901234567890 ,"e":[ ],"o":{}}'
+
+    assert shown_of(sent).splitlines() == [
+        "{",
+        '  "z": 1.10,',
+        '  "a": 1E3,',
+        '  "z": -0,',
+        '  "big": 123456789012345678901234567890,',
+        '  "e": [],',
+        '  "o": {}',
+        "}",
+    ]
+    assert paths_of(sent) == ["body.z", "body.a", "body.z", "body.big", "body.e", "body.o"]
+
+
+def test_escapes_are_read_where_they_stand_for_a_character():
+    sent = r'{"a\u00fc\/": "\u20ac \n", "half": "\ud83d", "\udc00": "\u0000"}'
+
+    assert '"aü/": "€ \\n"' in shown_of(sent)
+    assert r'"half": "\ud83d"' in shown_of(sent)
+    assert paths_of(sent) == ["body.aü/", "body.half", "body.\ufffd"]
+
+
+def test_of_a_long_body_the_start_is_shown_and_the_rest_is_pointed_to():
+    sent = json.dumps({"first": "x" * 70_000, "second": 1})
+
+    assert paths_of(sent) == ["body.first"]
+    assert len(shown_of(sent)) < 65_700
+    assert "The first 65,536 characters; the download has all of it." in shown_of(sent)
+    assert "download" not in shown_of(json.dumps({"first": "x" * 60_000}))
+
+
+def test_deep_nesting_does_not_make_a_page_of_many_megabytes():
+    sent = "[" * 200 + ",".join(["1"] * 300_000) + "]" * 200
+
+    assert len(clickable_json(sent, "body")) < 70_000
 
 
 @given(VALUES)
