@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import orjson
 from django.utils.dateparse import parse_datetime
 
-from automation_lab.core.exceptions import AutomationLabError
+from automation_lab.core.exceptions import AutomationLabError, Invalid
 from automation_lab.core.http import HttpClient, HttpError, HttpResponse
 from automation_lab.core.outbound import OutboundPolicy, parse_allow
 from inbox.stream import UNKNOWN_CURSOR
@@ -155,21 +155,21 @@ class Follower:
 
 
 def client_for(*urls: str) -> HttpClient:
-    """A client that may call exactly the hosts and ports of `urls`, which the developer has named. Raises Failed."""
+    """A client that may call exactly the hosts and ports of `urls`, which the developer has named. Raises Invalid."""
     try:
         return HttpClient(OutboundPolicy(allow=parse_allow(", ".join(_host_and_port(url) for url in urls))))
     except ValueError as error:
-        raise Failed(str(error)) from error
+        raise Invalid(str(error)) from error
 
 
 def normalised_server(url: str) -> str:
-    """The address of a lab without a slash at its end. Raises Failed."""
+    """The address of a lab without a slash at its end. Raises Invalid."""
     _host_and_port(url)
     return url.rstrip("/")
 
 
 def parse_since(text: str, *, now: datetime) -> datetime:
-    """`2h` (ago) or an instant. Raises Failed."""
+    """`2h` (ago) or an instant. Raises Invalid."""
     if match := AGO.fullmatch(text):
         return now - timedelta(**{UNITS[match[2]]: int(match[1])})
     try:
@@ -177,7 +177,7 @@ def parse_since(text: str, *, now: datetime) -> datetime:
     except ValueError:
         instant = None
     if instant is None:
-        raise Failed("--since is a time ago, such as 30m, 2h or 1d, or an instant such as 2026-05-01T12:00:00Z.")
+        raise Invalid("--since is a time ago, such as 30m, 2h or 1d, or an instant such as 2026-05-01T12:00:00Z.")
     return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
@@ -191,9 +191,9 @@ def _host_and_port(url: str) -> str:
     try:
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
     except (ValueError, KeyError):
-        raise Failed(f"{url} is not an address: write it like http://127.0.0.1:3000/hook.") from None
+        raise Invalid(f"{url} is not an address: write it like http://127.0.0.1:3000/hook.") from None
     if not parts.hostname:
-        raise Failed(f"{url} has no host: write it like http://127.0.0.1:3000/hook.")
+        raise Invalid(f"{url} has no host: write it like http://127.0.0.1:3000/hook.")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{host}:{port}"
 

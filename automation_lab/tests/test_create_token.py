@@ -44,21 +44,22 @@ def test_no_expiry(admin_user):
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "code"),
     [
-        ["ci", "--user", "nobody"],
-        ["ci", "--scope", "everything"],
-        ["ci", "--days", "-1"],
-        ["ci", "--days", "999999999"],
-        ["preset"],
-        [" "],
-        ["x" * 101],
+        (["ci", "--user", "nobody"], 1),
+        (["ci", "--scope", "everything"], 1),
+        (["ci", "--days", "-1"], 2),
+        (["ci", "--days", "999999999"], 2),
+        (["preset"], 2),
+        ([" "], 2),
+        (["x" * 101], 2),
     ],
 )
-def test_what_cannot_be_made_is_refused(admin_user, arguments):
-    with pytest.raises(CommandError):
+def test_what_cannot_be_made_is_refused(admin_user, arguments, code):
+    with pytest.raises(CommandError) as ended:
         run(*arguments)
 
+    assert ended.value.returncode == code
     assert not ApiToken.objects.exists()
 
 

@@ -1,4 +1,4 @@
-"""The options by which commands name a lab and their token, and how what goes wrong ends them."""
+"""Commands that talk to a lab over its API: the options by which they name it and their token, and what they choose."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
 
+from automation_lab.core.commands import LabCommand
+from automation_lab.core.exceptions import Invalid
 from inbox.following import normalised_server
 
 LOCAL_SERVER = "http://127.0.0.1:8000"
 
 
-class LabCommand(BaseCommand):
-    """A command that talks to a lab over its API; it needs no database of its own."""
+class RemoteLabCommand(LabCommand):
+    """It needs no database of its own."""
 
     requires_system_checks: list[str] = []
 
@@ -33,7 +34,7 @@ class LabCommand(BaseCommand):
         try:
             return options["token_file"].read_text().strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise CommandError(f"{options['token_file']} cannot be read: {error}") from error
+            raise Invalid(f"{options['token_file']} cannot be read: {error}") from error
 
     def say(self, text: str) -> None:
         """A line for the person, apart from the output."""

@@ -171,6 +171,28 @@ def test_the_inbox_verifies_what_is_sent_signed(tmp_path, settings):
     assert dict(Webhook.objects.values_list("source", "verification")) == dict.fromkeys(schemes, "verified")
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["send", "github", "--count", "0"], 2),
+        (["send", "github", "--file", "/nowhere/at/all"], 2),
+        (["send", "github", "--sign"], 1),
+        (["send", "github", "--server", "http://127.0.0.1:9"], 1),
+        (["listen", "--since", "yesterday"], 2),
+        (["listen", "--server", "nowhere"], 2),
+        (["listen", "--token-file", "/nowhere/at/all"], 2),
+        (["forward", "--to", "nowhere"], 2),
+        (["verify_signature", "--source", "nobody", "--headers", "/nowhere", "--body", "/nowhere"], 1),
+    ],
+)
+def test_the_exit_code_tells_wrong_usage_from_failure(arguments, code):
+    with pytest.raises(CommandError) as ended:
+        call_command(*arguments)
+
+    assert ended.value.returncode == code
+
+
 # --- verify_signature -------------------------------------------------------------------------------------------------
 
 
@@ -246,5 +268,6 @@ def test_an_old_request_is_judged_by_when_it_came(db, saved):
     ],
 )
 def test_files_that_make_no_sense_are_refused(github, saved, headers, more, words):
-    with pytest.raises(CommandError, match=words):
+    with pytest.raises(CommandError, match=words) as ended:
         run("verify_signature", "--source", "github", *saved(headers), *more)
+    assert ended.value.returncode == (1 if "--source" in more else 2)

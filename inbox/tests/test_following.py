@@ -18,6 +18,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from automation_lab import servers, tokens
+from automation_lab.core.exceptions import Invalid
 from automation_lab.core.tests.servers import StubServer, response
 from automation_lab.tests.servers import database_environment, free_port, granian_server
 from inbox.following import Cursor, Failed, Follower, client_for, parse_since
@@ -240,13 +241,13 @@ def test_a_beginning_is_read(text, instant):
 
 @pytest.mark.parametrize("text", ["2", "2w", "yesterday", "-2h", "2026-13-01T00:00:00Z", ""])
 def test_a_beginning_that_makes_no_sense_is_refused(text):
-    with pytest.raises(Failed, match="--since"):
+    with pytest.raises(Invalid, match="--since"):
         parse_since(text, now=NOW)
 
 
 @pytest.mark.parametrize("url", ["", "lab", "ftp://lab", "http://", "http://lab:x", "http://169.254.169.254"])
 def test_an_address_that_makes_no_sense_is_refused(url):
-    with pytest.raises(Failed):
+    with pytest.raises(Invalid):
         client_for(url)
 
 

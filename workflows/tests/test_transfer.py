@@ -111,10 +111,19 @@ def test_the_command_says_which_file_is_wrong(tmp_path, capsys):
     path = tmp_path / "wrong.json"
     path.write_text("{")
 
-    with pytest.raises(CommandError, match="1 of 1 files"):
+    with pytest.raises(CommandError, match="1 of 1 files") as ended:
         call_command("import_workflows", str(path))
 
+    assert ended.value.returncode == 1
     assert "wrong.json" in capsys.readouterr().err
+
+
+@pytest.mark.django_db
+def test_a_name_that_no_workflow_has_is_wrong_usage():
+    with pytest.raises(CommandError, match="No workflow is named Nothing") as ended:
+        call_command("export_workflows", "Nothing")
+
+    assert ended.value.returncode == 2
 
 
 def test_versions_can_be_compared_and_restored(order, api):

@@ -7,19 +7,19 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 from django.utils import timezone
 
 from automation_lab import tokens
 from automation_lab.core import audit
-from automation_lab.core.exceptions import Invalid
+from automation_lab.core.commands import LabCommand
+from automation_lab.core.exceptions import NotFound
 from automation_lab.models import ApiToken
 
 MOST_DAYS = 3650
 
 
-class Command(BaseCommand):
+class Command(LabCommand):
     """Make an API token and print it; it cannot be shown again."""
 
     help = "Make an API token and print it; it cannot be shown again."
@@ -37,24 +37,22 @@ class Command(BaseCommand):
         )
         parser.add_argument("--days", type=int, default=tokens.DEFAULT_LIFETIME.days, help="lifetime, 0: no expiry")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def work(self, **options: Any) -> int:
         days = options["days"]
         if not 0 <= days <= MOST_DAYS:
-            raise CommandError(f"--days is a number from 0 (no expiry) to {MOST_DAYS}.")
+            raise self.usage(f"--days is a number from 0 (no expiry) to {MOST_DAYS}.")
         expires_at = timezone.now() + timedelta(days=days) if days else None
         user = _find_user(options["user"])
         name = options["name"].strip()
         if not 1 <= len(name) <= 100:
-            raise CommandError("The name has 1 to 100 characters.")
-        try:
-            with transaction.atomic():
-                token, plain = tokens.create_token(user=user, name=name, scopes=options["scope"], expires_at=expires_at)
-                audit.record(user, token, audit.ADDITION, "Made by create_token.", object_id=tokens.public_id(token))
-        except Invalid as exc:
-            raise CommandError(exc.message) from exc
+            raise self.usage("The name has 1 to 100 characters.")
+        with transaction.atomic():
+            token, plain = tokens.create_token(user=user, name=name, scopes=options["scope"], expires_at=expires_at)
+            audit.record(user, token, audit.ADDITION, "Made by create_token.", object_id=tokens.public_id(token))
         until = f"until {expires_at:%Y-%m-%d %H:%M} UTC" if expires_at else "without expiry"
         self.stderr.write(f'Token "{name}" of {user.get_username()}, {until}. It is shown this once:')
         self.stdout.write(plain)
+        return 0
 
 
 def _find_user(username: str | None) -> Any:
@@ -62,9 +60,9 @@ def _find_user(username: str | None) -> Any:
     if username:
         user = users.filter(username=username).first()
         if user is None:
-            raise CommandError(f'There is no active user "{username}".')
+            raise NotFound(f'There is no active user "{username}".')
         return user
     user = users.filter(is_superuser=True).order_by("pk").first()
     if user is None:
-        raise CommandError("There is no superuser yet: run manage.py createsuperuser, or name one with --user.")
+        raise NotFound("There is no superuser yet: run manage.py createsuperuser, or name one with --user.")
     return user

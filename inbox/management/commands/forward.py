@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import CommandError
 
 from automation_lab.core.http import HttpClient, HttpError
-from inbox.following import Cursor, Failed, Follower, Webhook, client_for, parse_since, printable
-from inbox.management.lab_server import LabCommand, add_selection, selection
+from inbox.following import Cursor, Follower, Webhook, client_for, parse_since, printable
+from inbox.management.lab_server import RemoteLabCommand, add_selection, selection
+from inbox.models import PAYLOAD_REMOVED
 from inbox.outgoing import outgoing_webhook
 
 TIMEOUT_SECONDS = 30.0
 RETRY_SECONDS = 1.0
 
 
-class Command(LabCommand):
+class Command(RemoteLabCommand):
     """Stream new webhooks to an address on this machine; goes on where it stopped."""
 
     help = "Stream new webhooks to an address on this machine, in order; goes on where it stopped. Ctrl-C ends it."
@@ -35,13 +35,12 @@ class Command(LabCommand):
         parser.add_argument("--restart", action="store_true", help="forget the place: begin now, or at --since")
         super().add_arguments(parser)
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def work(self, **options: Any) -> int:
         try:
             self._forward(options)
-        except Failed as error:
-            raise CommandError(error.message) from error
         except KeyboardInterrupt:
             self.say("Stopped. The next start goes on from here.")
+        return 0
 
     def _forward(self, options: dict[str, Any]) -> None:
         server, url, filters = self.server(options), options["to"], selection(options)
@@ -73,7 +72,9 @@ class Command(LabCommand):
 class Target:
     """The address on this machine. While nothing listens there, a webhook waits, as those after it do."""
 
-    def __init__(self, url: str, *, verify_tls: bool, command: LabCommand, http: HttpClient | None = None) -> None:
+    def __init__(
+        self, url: str, *, verify_tls: bool, command: RemoteLabCommand, http: HttpClient | None = None
+    ) -> None:
         self.url = url
         self._verify_tls = verify_tls
         self._command = command
@@ -82,7 +83,7 @@ class Target:
 
     def send(self, webhook: Webhook) -> str:
         """Deliver `webhook`; the line that tells of it. An answer of any status is a delivery."""
-        if "payload_removed" in webhook["flags"]:
+        if PAYLOAD_REMOVED in webhook["flags"]:
             return line(webhook, "not sent: its body was removed", elapsed_ms=0)
         while True:
             started = time.monotonic()

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import time
 from argparse import ArgumentParser
 from datetime import UTC, datetime
 from typing import Any
 
-from django.core.management.base import CommandError
-
-from inbox.following import Cursor, Failed, Follower, Webhook, client_for, parse_since, printable
-from inbox.management.lab_server import LabCommand, add_selection, selection
+from inbox.following import Cursor, Follower, Webhook, client_for, parse_since, printable
+from inbox.management.lab_server import RemoteLabCommand, add_selection, selection
 
 SHOWN_CHARACTERS = 80
 
 
-class Command(LabCommand):
+class Command(RemoteLabCommand):
     """Print new webhooks as they come."""
 
     help = "Print new webhooks as they come. Ctrl-C ends it."
@@ -27,13 +26,10 @@ class Command(LabCommand):
         parser.add_argument("--format", choices=["line", "json"], default="line", help="json: one object a line")
         super().add_arguments(parser)
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        try:
+    def work(self, **options: Any) -> int:
+        with contextlib.suppress(KeyboardInterrupt):
             self._listen(options)
-        except Failed as error:
-            raise CommandError(error.message) from error
-        except KeyboardInterrupt:
-            return
+        return 0
 
     def _listen(self, options: dict[str, Any]) -> None:
         server = self.server(options)

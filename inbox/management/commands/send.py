@@ -16,11 +16,12 @@ import orjson
 from django.conf import settings
 from django.core.management.base import CommandError
 
-from automation_lab.core.exceptions import AutomationLabError
+from automation_lab.core.commands import FAILED
+from automation_lab.core.exceptions import Invalid, NotFound
 from automation_lab.core.http import HttpError, HttpResponse
 from inbox import signing_requests
 from inbox.following import client_for
-from inbox.management.lab_server import LabCommand
+from inbox.management.lab_server import RemoteLabCommand
 from inbox.models import Source
 from inbox.presets import PRESETS
 from inbox.signing_requests import Signer, Unsigned
@@ -38,7 +39,7 @@ class Signing:
     settings: dict[str, Any] | None = None
 
 
-class Command(LabCommand):
+class Command(RemoteLabCommand):
     """Send test webhooks to a source."""
 
     help = "Send test webhooks to a source; --sign signs them by its scheme, with its own secret."
@@ -59,19 +60,16 @@ class Command(LabCommand):
         parser.add_argument("--rate", type=float, default=0.0, help="how many a second; default: one after the other")
         parser.add_argument("--server", help="the lab's address; default PUBLIC_URL, or this machine")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def work(self, **options: Any) -> int:
         if not 1 <= options["count"] <= MOST or not 0 <= options["rate"] <= FASTEST:
-            raise CommandError(f"--count is from 1 to {MOST:,}, --rate from 0 (none) to {FASTEST:g}.")
+            raise self.usage(f"--count is from 1 to {MOST:,}, --rate from 0 (none) to {FASTEST:g}.")
         try:
             statuses = self._send_all(options)
-        except AutomationLabError as error:
-            raise CommandError(error.message) from error
         except KeyboardInterrupt:
-            return
+            return 0
         if options["count"] > 1:
             self.say(", ".join(f"{number} answered {status}" for status, number in sorted(statuses.items())))
-        if any(not 200 <= status < 300 for status in statuses):
-            sys.exit(1)
+        return 0 if all(200 <= status < 300 for status in statuses) else FAILED
 
     def _send_all(self, options: dict[str, Any]) -> Counter[int]:
         server, signing, body = self.server(options), _signing(options), _body(options["file"])
@@ -154,7 +152,7 @@ def _signing(options: dict[str, Any]) -> Signing:
         return Signing()
     source = Source.objects.filter(name=options["source"]).first()
     if source is None:
-        raise CommandError(f"There is no source {options['source']} here: give --scheme and --secret-file.")
+        raise NotFound(f"There is no source {options['source']} here: give --scheme and --secret-file.")
     secret = signing_requests.current_secret(source)
     return Signing(source.scheme, Signer(secret, private_key), source.scheme_settings)
 
@@ -169,7 +167,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise CommandError(f"{path} cannot be read: {error.strerror}.") from error
+        raise Invalid(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def _fill(headers: dict[str, str], places: tuple[str, ...], value: str) -> bool:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from argparse import ArgumentParser
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from django.core.management.base import BaseCommand, CommandError
 from django.utils.dateparse import parse_datetime
 
-from automation_lab.core.exceptions import AutomationLabError
+from automation_lab.core.commands import FAILED, LabCommand
+from automation_lab.core.exceptions import Invalid, NotFound
 from inbox.incoming import IncomingRequest
 from inbox.models import Source
 from inbox.secrets import signing_secrets
@@ -25,7 +24,7 @@ from inbox.verification.explain import explain
 REQUEST_LINE = re.compile(r"([A-Z]{1,16}) (\S+) HTTP/[0-9.]+")
 
 
-class Command(BaseCommand):
+class Command(LabCommand):
     """Verify a saved request; the exit code is 0 if it verifies, else 1."""
 
     help = "Verify a saved request by a source's scheme and secrets; says what does not match. Exit code 1 if refused."
@@ -40,26 +39,24 @@ class Command(BaseCommand):
         parser.add_argument("--path", help="with its query, as it was called; default: that of the source")
         parser.add_argument("--at", help="when it came, such as 2026-05-01T12:00:00Z; default: now")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def work(self, **options: Any) -> int:
         source = Source.objects.filter(name=options["source"]).first()
         if source is None:
-            raise CommandError(f"There is no source {options['source']}.")
+            raise NotFound(f"There is no source {options['source']}.")
         source.allowed_addresses = []  # a file comes from no address
         request, now = _request(options), datetime.now(UTC)
         received_at = _instant(options["at"]) or now
-        try:
-            verdict = judge.verify(source, request, now=now, received_at=received_at)
-        except AutomationLabError as error:
-            raise CommandError(error.message) from error
+        verdict = judge.verify(source, request, now=now, received_at=received_at)
         with_secret = f" with the secret {verdict.secret_id}" if verdict.accepted and verdict.secret_id else ""
         self.stdout.write(f"{verdict.result}{with_secret}")
-        if not verdict.accepted:
-            secrets = signing_secrets(source)
-            url = public_url(request, source.scheme_settings)
-            context = Context(request, usable(secrets, now), received_at, url, source.scheme_settings)
-            for finding in explain(source.scheme, verdict, context, secrets, now=now):
-                self.stdout.write(f"- {finding}")
-            sys.exit(1)
+        if verdict.accepted:
+            return 0
+        secrets = signing_secrets(source)
+        url = public_url(request, source.scheme_settings)
+        context = Context(request, usable(secrets, now), received_at, url, source.scheme_settings)
+        for finding in explain(source.scheme, verdict, context, secrets, now=now):
+            self.stdout.write(f"- {finding}")
+        return FAILED
 
 
 def _request(options: dict[str, Any]) -> IncomingRequest:
@@ -89,7 +86,7 @@ def _parse_headers(text: str) -> tuple[str, str, list[list[str]]]:
         if not line.strip():
             continue
         if not colon:
-            raise CommandError(f"Line {number + 1} of the headers is not written as Name: value.")
+            raise Invalid(f"Line {number + 1} of the headers is not written as Name: value.")
         headers.append([name.strip(), value.strip()])
     return method, path, headers
 
@@ -101,7 +98,7 @@ def _from_json(text: str) -> list[list[str]]:
         pairs = value.items() if isinstance(value, dict) else value
         return [[str(name), str(content)] for name, content in pairs]
     except (ValueError, TypeError) as error:
-        raise CommandError('The headers are neither an object nor pairs, such as [["Name", "value"]].') from error
+        raise Invalid('The headers are neither an object nor pairs, such as [["Name", "value"]].') from error
 
 
 def _instant(text: str | None) -> datetime | None:
@@ -112,7 +109,7 @@ def _instant(text: str | None) -> datetime | None:
     except ValueError:
         instant = None
     if instant is None:
-        raise CommandError("--at is an instant such as 2026-05-01T12:00:00Z.")
+        raise Invalid("--at is an instant such as 2026-05-01T12:00:00Z.")
     return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
@@ -120,4 +117,4 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise CommandError(f"{path} cannot be read: {error.strerror}.") from error
+        raise Invalid(f"{path} cannot be read: {error.strerror}.") from error

@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from automation_lab.core.commands import FAILED, LabCommand
 from automation_lab.core.exceptions import AutomationLabError, Invalid
 from workflows import transfer
 
 
-class Command(BaseCommand):
+class Command(LabCommand):
     help = "Add workflows from exported files. They arrive switched off."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -25,10 +26,11 @@ class Command(BaseCommand):
         )
         parser.add_argument("--dry-run", action="store_true", help="Only say what would happen.")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def work(self, **options: Any) -> int:
         failed = sum(not self._import(path, options) for path in options["files"])
         if failed:
-            raise CommandError(f"{failed} of {len(options['files'])} files were not imported.", returncode=1)
+            raise CommandError(f"{failed} of {len(options['files'])} files were not imported.", returncode=FAILED)
+        return 0
 
     def _import(self, path: Path, options: dict[str, Any]) -> bool:
         try:
