@@ -33,7 +33,7 @@ from automation_lab.core.console_forms import (
 from automation_lab.core.console_pages import row_or_404
 from automation_lab.core.console_widgets import RetryPolicyTextarea
 from tasks.notify_field import NotifyField
-from workflows import definitions, execution_admin, services, transfer, version_admin  # noqa: F401 - two register their own
+from workflows import definition_tree, execution_admin, services, transfer, version_admin  # noqa: F401 - two register their own
 from workflows.dry_run_page import dry_run_view
 from workflows.import_page import import_view
 from workflows.models import MessageTemplate, NamedSchema, Workflow, WorkflowExecution
@@ -240,7 +240,9 @@ class WorkflowAdmin(ServiceAdmin):
             *([Panel("Warnings", ["Where", "What"], warnings)] if warnings else []),
             self._latest_runs(instance),
             Panel(
-                "Steps", ["Step", "Type", "Config"], [outline_cells(item) for item in definitions.walk(instance.steps)]
+                "Steps",
+                ["Step", "Type", "Config"],
+                [outline_cells(item) for item in definition_tree.walk(instance.steps)],
             ),
             self._versions(instance),
         ]
@@ -280,7 +282,7 @@ class WorkflowAdmin(ServiceAdmin):
         )
 
 
-def outline_cells(item: definitions.Placed) -> list[Any]:
+def outline_cells(item: definition_tree.Placed) -> list[Any]:
     """A row of the outline; steps inside others are indented."""
     step = item.step
     return [

@@ -10,7 +10,7 @@ from typing import Any
 from django.conf import settings
 
 from automation_lab.core.execution.models import LIVE_STATUSES
-from workflows import definitions
+from workflows import definition_tree
 from workflows.models import WorkflowExecution, WorkflowVersion
 
 LONGEST_SECONDS = 10.0
@@ -24,7 +24,7 @@ _places = threading.BoundedSemaphore(max(1, settings.WEB_THREADS - 2))
 
 def responds(version: WorkflowVersion) -> bool:
     """Whether the definition has a `respond` step, anywhere."""
-    return any(item.step["type"] == "respond" for item in definitions.walk(version.steps))
+    return any(item.step["type"] == "respond" for item in definition_tree.walk(version.steps))
 
 
 def answer_of(execution: WorkflowExecution) -> Callable[[], Answer | None]:

@@ -13,7 +13,7 @@ from django.db import connection
 
 from automation_lab.core.cancellation import Cancellation
 from automation_lab.core.execution.failures import Interrupted
-from workflows.flow import StepFailed, Waiting
+from workflows.flow import BRANCH_CANCELLED, StepFailed, Waiting
 from workflows.models import StepExecution, WorkflowExecution
 from workflows.scope import Scope, linked
 from workflows.steps.base import Branch, BranchResult, Stop
@@ -21,7 +21,6 @@ from workflows.steps.base import Branch, BranchResult, Stop
 if TYPE_CHECKING:
     from workflows.engine import Engine
 
-BRANCH_CANCELLED = "branch cancelled"
 SUCCESS, FAILED = "success", "failed"
 
 

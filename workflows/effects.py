@@ -9,8 +9,7 @@ from automation_lab.core.exceptions import AutomationLabError
 from automation_lab.core.execution import retry
 from automation_lab.core.execution.claims import STOPPING
 from automation_lab.core.execution.failures import Interrupted, RunError
-from workflows.branches import BRANCH_CANCELLED
-from workflows.flow import Waiting
+from workflows.flow import BRANCH_CANCELLED, Waiting
 from workflows.models import StepAttempt, StepExecution, WorkflowExecution
 from workflows.recording import Recorder, Toolbox, as_run_error, kept
 from workflows.scope import Scope

@@ -14,9 +14,9 @@ from automation_lab.core.exceptions import AutomationLabError
 from automation_lab.core.execution.failures import Interrupted, RunError
 from automation_lab.core.registry import UnknownKey
 from workflows import context, links
-from workflows.branches import BRANCH_CANCELLED, StepChildren
+from workflows.branches import StepChildren
 from workflows.effects import Effects
-from workflows.flow import StepFailed, Waiting
+from workflows.flow import BRANCH_CANCELLED, StepFailed, Waiting
 from workflows.models import StepExecution, WorkflowExecution
 from workflows.recording import Toolbox, as_run_error, kept
 from workflows.scope import Scope

@@ -6,6 +6,9 @@ from datetime import datetime
 
 from workflows.models import StepExecution
 
+BRANCH_CANCELLED = "branch cancelled"
+"""The reason for cutting off a branch: its neighbours have decided how their step ends."""
+
 
 class Waiting(Exception):
     """This part of the run goes on at `until`, or when an event comes (None)."""

@@ -16,6 +16,7 @@ from workflows import definitions
 from workflows.engine import Engine, Toolbox, as_run_error
 from workflows.flow import StepFailed, Waiting
 from workflows.models import StepAttempt, StepExecution, WaitToken, Workflow, WorkflowExecution, WorkflowVersion
+from workflows.runner import WorkflowExecutable
 from workflows.scope import Scope
 from workflows.steps.base import Steps, StepType, Stop, WaitingType
 from workflows.store import RunVariables
@@ -142,8 +143,6 @@ def test_step(
 
 
 def _tools() -> Toolbox:
-    from workflows.runner import WorkflowExecutable
-
     return WorkflowExecutable().tools()
 
 

@@ -13,7 +13,7 @@ from automation_lab.core.execution import queue, retry
 from automation_lab.core.execution.models import LIVE_STATUSES
 from automation_lab.core.execution.results import storable
 from automation_lab.core.safe_json import dump
-from workflows import definitions, messages, starting, ticking, triggers
+from workflows import definition_tree, definitions, messages, starting, ticking, triggers
 from workflows.models import StepExecution, Workflow, WorkflowExecution, WorkflowVersion
 
 MAX_TIMEOUT_SECONDS = 366 * 86_400
@@ -117,7 +117,9 @@ def check_template(parts: dict[str, Any]) -> None:
     faults = [
         {"field": name, "code": error.code, "detail": error.message}
         for name in ("to", "subject", "text", "html")
-        for error in expressions.check_message(parts.get(name) or "", definitions.NAMES | {"error", "item", "index"})
+        for error in expressions.check_message(
+            parts.get(name) or "", definition_tree.NAMES | {"error", "item", "index"}
+        )
     ]
     if faults:
         raise Invalid("The message template is not valid.", errors=faults)

@@ -10,7 +10,7 @@ from automation_lab.core import expressions, json_schema
 from automation_lab.core.exceptions import Conflict, Invalid
 from tasks.handlers.http_call import secret_names
 from tasks.models import Secret
-from workflows import definitions, services
+from workflows import definition_tree, services
 from workflows.models import MessageTemplate, NamedSchema, Workflow
 
 FORMAT = "automation-lab/workflow@1"
@@ -131,7 +131,7 @@ def _check(document: Any) -> None:
 def _named(steps: list[dict[str, Any]]) -> dict[str, set[str]]:
     """Names of the templates and schemas that steps use."""
     found: dict[str, set[str]] = {"template": set(), "schema": set()}
-    for item in definitions.walk(steps):
+    for item in definition_tree.walk(steps):
         for kind, names in found.items():
             name = (item.step.get("config") or {}).get(kind)
             if isinstance(name, str):

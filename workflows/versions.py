@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from workflows import definitions, services
+from workflows import definition_tree, services
 from workflows.models import Workflow, WorkflowVersion
 from workflows.services import DEFINITION
 
@@ -35,11 +35,11 @@ def restore(*, workflow: Workflow, version: WorkflowVersion, author: str = "") -
     return services.update_workflow(workflow=workflow, changes=changes, author=author)
 
 
-def _by_id(version: WorkflowVersion) -> dict[str, definitions.Placed]:
-    return {item.step["id"]: item for item in definitions.walk(version.steps)}
+def _by_id(version: WorkflowVersion) -> dict[str, definition_tree.Placed]:
+    return {item.step["id"]: item for item in definition_tree.walk(version.steps)}
 
 
-def _step_change(before: definitions.Placed | None, after: definitions.Placed | None) -> dict[str, Any] | None:
+def _step_change(before: definition_tree.Placed | None, after: definition_tree.Placed | None) -> dict[str, Any] | None:
     if before is None or after is None:
         present = after or before
         assert present is not None  # noqa: S101 - the id comes from one of them
@@ -62,6 +62,8 @@ def _own(step: dict[str, Any], name: str) -> Any:
     if not isinstance(value, dict):
         return value
     nested = {
-        path.split(".")[1].split("[")[0] for path in definitions.child_sequences(step) if path.startswith(f"{name}.")
+        path.split(".")[1].split("[")[0]
+        for path in definition_tree.child_sequences(step)
+        if path.startswith(f"{name}.")
     }
     return {key: item for key, item in value.items() if key not in nested}

@@ -8,6 +8,7 @@ from typing import Any
 
 from automation_lab.core import expressions
 from automation_lab.core.expressions import Reference, nearest_hint
+from workflows.definition_tree import walk
 from workflows.links import KINDS
 from workflows.steps.base import ContainerType, Steps, StepType, condition_references, step_types
 
@@ -137,6 +138,4 @@ def _references(step_type: StepType, config: Mapping[str, Any]) -> Iterator[tupl
 
 
 def _ids(steps: Steps) -> Iterator[str]:
-    from workflows.definitions import walk
-
     return (item.step["id"] for item in walk(steps))

@@ -12,6 +12,7 @@ from automation_lab.core.execution.failures import RunError
 from workflows import starting
 from workflows.models import StepExecution, Workflow, WorkflowExecution, WorkflowVersion
 from workflows.steps.base import StepContext, Wait, WaitingType
+from workflows.waits import end_of_run
 
 MAX_DEPTH = 5
 
@@ -120,8 +121,6 @@ def _check_depth(workflow: Workflow, parent: WorkflowExecution, most: int) -> No
 
 def _start(step: StepExecution, version: WorkflowVersion, data: Any, context: StepContext) -> None:
     """In the transaction that begins the wait: neither is there without the other, so it is started once."""
-    from workflows.waits import end_of_run
-
     parent = context.execution
     child = starting.build(version)
     child.trigger_source, child.trigger_data = "workflow", data

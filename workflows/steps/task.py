@@ -13,6 +13,7 @@ from tasks.command_access import is_command
 from tasks.models import ScheduledTask, TaskExecution
 from workflows.models import StepExecution
 from workflows.steps.base import StepContext, Wait, WaitingType
+from workflows.waits import TASK_KEY, end_of_task
 
 
 class TaskStep(WaitingType):
@@ -71,8 +72,6 @@ class TaskStep(WaitingType):
 
 def _start(step: StepExecution, task: ScheduledTask, args: dict[str, Any], generation: int) -> None:
     """In the transaction that begins the wait, so it is started once."""
-    from workflows.waits import TASK_KEY, end_of_task
-
     run = tasks.start_execution(
         task=task,
         trigger=TaskExecution.Trigger.WORKFLOW,

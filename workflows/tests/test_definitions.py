@@ -7,7 +7,7 @@ import copy
 import pytest
 
 from automation_lab.core.exceptions import Invalid
-from workflows import definitions
+from workflows import definition_tree, definitions
 from workflows.tests.factories import MessageTemplateFactory, NamedSchemaFactory
 
 
@@ -38,7 +38,7 @@ def test_steps_without_an_id_get_one_of_their_type():
 
     found = definitions.normalised(steps)
 
-    assert [item.step["id"] for item in definitions.walk(found)] == ["set", "set_2", "set_3", "if", "set_4"]
+    assert [item.step["id"] for item in definition_tree.walk(found)] == ["set", "set_2", "set_3", "if", "set_4"]
     assert "id" not in steps[0]
 
 
