@@ -59,6 +59,39 @@ def test_a_webhook_is_matched(config, matches):
     assert triggers.matches(config, webhook) is matches
 
 
+@pytest.mark.parametrize(
+    ("config", "starts"),
+    [
+        ({"source": "github"}, True),
+        ({"source": "git"}, False),
+        ({"source": ["gitlab", "github"], "event_type": ["ping", "push"]}, True),
+        ({"source": ["gitlab"], "event_type": "push"}, False),
+        ({"source": "github", "event_type": "ping"}, False),
+        ({"source": []}, False),
+        ({"event_type": "push"}, True),
+        ({}, False),
+    ],
+    ids=str,
+)
+def test_what_a_config_names_starts_a_run(listening, config, starts):
+    listening(config)
+
+    receive()
+
+    assert WorkflowExecution.objects.exists() is starts
+
+
+def test_a_webhook_that_starts_nothing_reads_no_definition(listening, django_assert_num_queries):
+    for number in range(3):
+        listening({"source": "gitlab"}, name=f"workflow {number}")
+    webhook = WebhookFactory(event_type="push")
+
+    with django_assert_num_queries(1) as captured:
+        triggers.start_matching(sender=Webhook, webhook=webhook)
+
+    assert "steps" not in captured[0]["sql"]
+
+
 def test_a_filter_that_cannot_be_judged_is_an_error():
     with pytest.raises(ExpressionError):
         triggers.matches({"filter": "trigger.data.size"}, WebhookFactory(body={"size": 1}))
