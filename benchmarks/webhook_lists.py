@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ROUNDS = 5
 BATCH = 20_000
+DIFFERENT = 200_000  # the rest repeats them later, so that what is in one of them is in ten of two million
 INDEXES = """
     SELECT indexname, indexdef FROM pg_indexes
     WHERE tablename = 'webhook_inbox' AND indexname NOT IN (SELECT conname FROM pg_constraint)
@@ -171,20 +172,32 @@ def fill(rows: int, commits: int) -> None:
         for name, _ in indexes:
             cursor.execute(f"DROP INDEX {name}")
         started = time.monotonic()
-        for start in range(0, rows, BATCH):
-            last = min(start + BATCH, rows)
+        different = min(rows, DIFFERENT)
+        for start in range(0, different, BATCH):
+            last = min(start + BATCH, different)
             with cursor.copy(f"COPY webhook_inbox ({columns}) FROM STDIN") as copy:
                 for number in range(start + 1, last + 1):
                     row = webhook(number, commits)
                     values = [field.get_db_prep_save(field.pre_save(row, add=True), connection) for field in fields]
                     copy.write_row(values)
             print(f"\r{last:,} rows, {time.monotonic() - started:.0f} s", end="", flush=True)
+        for start in range(different, rows, different):
+            cursor.execute(repetition(columns), {"last": different, "shift": 4 * start, "salt": str(start)})
+            print(f"\r{start + different:,} rows, {time.monotonic() - started:.0f} s", end="", flush=True)
         cursor.execute("SET maintenance_work_mem = '512MB'")
         for name, definition in indexes:
             cursor.execute(definition)
             print(f"\r{name}, {time.monotonic() - started:.0f} s       ", end="", flush=True)
         print()
         cursor.execute("VACUUM (ANALYZE) webhook_inbox")
+
+
+def repetition(columns: str) -> str:
+    """The same webhooks again, each with a time and ids of its own."""
+    later = {name: f"{name} + %(shift)s * interval '1 second'" for name in ("created_at", "updated_at", "received_at")}
+    own = {name: f"md5({name} || %(salt)s)" for name in ("delivery_id", "dedupe_key", "correlation_id")}
+    values = ", ".join({**later, **own}.get(name, name) for name in columns.split(", "))
+    return f"INSERT INTO webhook_inbox ({columns}) SELECT {values} FROM webhook_inbox WHERE id <= %(last)s ORDER BY id"  # noqa: S608
 
 
 class Stopwatch:
