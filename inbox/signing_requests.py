@@ -28,7 +28,7 @@ from automation_lab.core.exceptions import Invalid
 from inbox.incoming import FORM
 from inbox.models import Source
 from inbox.secrets import signing_secrets
-from inbox.verification.context import usable
+from inbox.verification.context import usable, with_query
 from inbox.verification.engine import UNITS, Check, Scheme
 from inbox.verification.keys import KEYS, UnusableKey
 from inbox.verification.schemes import checks_of
@@ -132,20 +132,19 @@ def _part(name: str, request: Unsigned, timestamp: str, headers: dict[str, str])
     if name.startswith("header:"):
         return headers[name.removeprefix("header:")].encode()
     if name == "url":
-        return _address(request).encode()
+        return _address(request, request.url).encode()
     return {"timestamp": timestamp, "method": request.method}[name].encode()
 
 
-def _address(request: Unsigned) -> str:
-    """What is signed as the address."""
-    address = request.named_url or request.url
-    if not address:
+def _address(request: Unsigned, url: str) -> str:
+    """What is signed as the address when `url` is called, as `public_url` has it on the other side."""
+    if not request.named_url and not request.url:
         raise Invalid(
             "This scheme signs the address, too, and the lab's own is not known: set PUBLIC_URL, or the signed address "
             "in the settings of the source.",
             field="signing",
         )
-    return address
+    return with_query(request.named_url, urlsplit(url).query) or url
 
 
 def _signature(check: Scheme, signer: Signer, message: bytes) -> bytes:
@@ -196,15 +195,14 @@ def _base64(raw: bytes) -> str:
 
 @_sign.register
 def _(check: FormCheck, request: Unsigned, signer: Signer) -> Signed:
-    address, url, content = _address(request), request.url, b""
+    url, content = request.url, b""
     if request.header("Content-Type").partition(";")[0].strip().lower() == FORM:
         fields = parse_qsl(request.body.decode("utf-8", "replace"), keep_blank_values=True)
         ordered = sorted(set(fields)) if check.distinct_values else sorted(fields, key=lambda each: each[0])
         content = b"".join(name.encode() + value.encode() for name, value in ordered)
     elif request.body:
         url = _with_hash(url, request.body)
-        address = request.named_url or url
-    signature = hmac.digest(_key(check, signer), address.encode() + content, "sha1")
+    signature = hmac.digest(_key(check, signer), _address(request, url).encode() + content, "sha1")
     return Signed({check.header: _base64(signature)}, request.body, url)
 
 

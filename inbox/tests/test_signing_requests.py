@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -15,7 +16,7 @@ from automation_lab.core.exceptions import Invalid
 from inbox import signing_requests
 from inbox.incoming import IncomingRequest
 from inbox.signing_requests import Signer, Unsigned
-from inbox.verification.context import Context, Secret
+from inbox.verification.context import Context, Secret, with_query
 from inbox.verification.judge import judge
 from inbox.verification.results import Verification
 from inbox.verification.schemes import SCHEMES
@@ -98,6 +99,18 @@ def test_every_way_of_a_scheme_can_be_chosen(scheme):
         )
 
         assert verdict(scheme, signed, secret=secret, options=options) == Verification.VERIFIED, name
+
+
+@pytest.mark.parametrize("scheme", ["square", "twilio"])
+@pytest.mark.parametrize("url", ["", URL])
+def test_an_address_of_the_sources_own_is_completed_as_it_will_be_there(scheme, url):
+    named = "https://shop.example/hook"
+    request = replace(unsigned(url=url), named_url=named)
+
+    signed = signing_requests.sign(request, Signer("secret"), scheme=scheme, settings={"url": named})
+
+    called = replace(signed, url=with_query(named, signed.url.partition("?")[2]))
+    assert verdict(scheme, called, secret="secret") == Verification.VERIFIED
 
 
 def test_twilio_covers_a_form_and_any_other_body():

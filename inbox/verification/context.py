@@ -50,7 +50,12 @@ def public_url(request: IncomingRequest, options: dict[str, Any]) -> str:
     url = str(options.get("url", ""))
     if not url and settings.PUBLIC_URL:
         url = f"{settings.PUBLIC_URL}{quote(request.path, safe=PATH_SAFE)}"
-    return f"{url}?{request.query_string}" if url and request.query_string and "?" not in url else url
+    return with_query(url, request.query_string)
+
+
+def with_query(url: str, query: str) -> str:
+    """`url` with `query`, unless it is empty or has one already."""
+    return f"{url}?{query}" if url and query and "?" not in url else url
 
 
 def usable(secrets: Iterable[Secret], now: datetime) -> tuple[Secret, ...]:
