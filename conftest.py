@@ -14,6 +14,7 @@ from pytest_django import DjangoDbBlocker
 from rest_framework.test import APIClient
 
 from automation_lab import tokens
+from automation_lab.core import audit
 from automation_lab.embedded_postgres import EmbeddedPostgres
 
 # Durability is worth nothing here, and costs most of the time.
@@ -94,3 +95,13 @@ def browser(admin_user: User) -> Client:
     client = Client()
     client.force_login(admin_user, backend="django.contrib.auth.backends.ModelBackend")
     return client
+
+
+@pytest.fixture
+def failing_audit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The audit line cannot be written, as when the process dies before it."""
+
+    def fail(*args: object, **options: object) -> None:
+        raise ConnectionAbortedError("before the audit line")
+
+    monkeypatch.setattr(audit, "record", fail)

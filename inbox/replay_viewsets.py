@@ -117,8 +117,7 @@ class ReplayViewSet(LabReadOnlyModelViewSet):
     @action(detail=True, methods=["post"])
     def stop(self, request: Request, **kwargs: Any) -> Response:
         """Start nothing more, and cancel the forwards that still wait. What has been sent stays sent."""
-        replay = replays.stop_replay(replay=self.get_object())
-        self.record(replay, audit.CHANGE, "Stopped.")
+        replay = self.audited(lambda: replays.stop_replay(replay=self.get_object()), audit.CHANGE, "Stopped.")
         return Response(ReplayDetailSerializer(replay).data)
 
 
@@ -142,8 +141,7 @@ class ForwardViewSet(LabReadOnlyModelViewSet):
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, **kwargs: Any) -> Response:
         """End a waiting forward at once, interrupt one that is being sent."""
-        forward = replays.cancel_forward(forward=self.get_object())
-        self.record(forward, audit.CHANGE, "Cancelled.")
+        forward = self.audited(lambda: replays.cancel_forward(forward=self.get_object()), audit.CHANGE, "Cancelled.")
         return Response(ForwardSerializer(forward).data)
 
 

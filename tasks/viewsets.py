@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from django.db import transaction
 from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -74,8 +76,8 @@ class ScheduledTaskViewSet(LabModelViewSet):
         """Stop the schedule. Runs by hand stay possible."""
         body = PauseSerializer(data=request.data or {})
         body.is_valid(raise_exception=True)
-        task = services.pause_task(task=self.get_object(), note=body.validated_data["note"])
-        return self._changed(task, "Paused.")
+        note = body.validated_data["note"]
+        return self._changed(lambda: services.pause_task(task=self.get_object(), note=note), "Paused.")
 
     @extend_schema(request=None, responses=ScheduledTaskSerializer)
     @action(detail=True, methods=["post"])
@@ -83,7 +85,7 @@ class ScheduledTaskViewSet(LabModelViewSet):
         """Start the schedule again. Slots of the pause do not fire."""
         task = self.get_object()
         _check_command(request, task.task_type, task.config)
-        return self._changed(services.resume_task(task=task), "Resumed.")
+        return self._changed(lambda: services.resume_task(task=task), "Resumed.")
 
     @extend_schema(request=BackfillSerializer, responses={202: BackfillResultSerializer})
     @action(detail=True, methods=["post"])
@@ -94,10 +96,11 @@ class ScheduledTaskViewSet(LabModelViewSet):
         asked = body.validated_data
         task = self.get_object()
         _check_command(request, task.task_type, task.config)
-        result = backfills.backfill(task=task, from_at=asked["from"], to_at=asked["to"], dry_run=asked["dry_run"])
-        if asked["dry_run"]:
-            return Response(asdict(result))
-        self.record(task, audit.CHANGE, f"Backfilled {result.revived + result.created} slots.")
+        with transaction.atomic():
+            result = backfills.backfill(task=task, from_at=asked["from"], to_at=asked["to"], dry_run=asked["dry_run"])
+            if asked["dry_run"]:
+                return Response(asdict(result))
+            self.record(task, audit.CHANGE, f"Backfilled {result.revived + result.created} slots.")
         return Response(asdict(result), status=status.HTTP_202_ACCEPTED)
 
     @extend_schema(
@@ -121,8 +124,8 @@ class ScheduledTaskViewSet(LabModelViewSet):
         text, count = asked.pop("schedule"), asked.pop("count")
         return Response(previews.of_text(text, now=clock.database_now(), count=count, **asked))
 
-    def _changed(self, task: ScheduledTask, message: str) -> Response:
-        self.record(task, audit.CHANGE, message)
+    def _changed(self, change: Callable[[], ScheduledTask], message: str) -> Response:
+        task = self.audited(change, audit.CHANGE, message)
         return Response(ScheduledTaskSerializer(task, context=self.get_serializer_context()).data)
 
 
@@ -147,8 +150,8 @@ class TaskExecutionViewSet(mixins.RetrieveModelMixin, mixins.ListModelMixin, Lab
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, **kwargs: Any) -> Response:
         """End a pending run at once, ask the worker of a running one to stop."""
-        execution = services.cancel_execution(execution=self.get_object())
-        self.record(execution, audit.CHANGE, "Cancelled.")
+        execution = self.get_object()
+        self.audited(lambda: services.cancel_execution(execution=execution), audit.CHANGE, "Cancelled.")
         return self._answer(execution)
 
     @extend_schema(request=None, responses={202: TaskExecutionSerializer})
@@ -157,8 +160,9 @@ class TaskExecutionViewSet(mixins.RetrieveModelMixin, mixins.ListModelMixin, Lab
         """A new run with the same input, linked to this finished one."""
         first = self.get_object()
         _check_command(request, first.task.task_type, first.task.config)
-        execution = services.retry_execution(execution=first)
-        self.record(execution, audit.ADDITION, "Started as a retry.")
+        execution = self.audited(
+            lambda: services.retry_execution(execution=first), audit.ADDITION, "Started as a retry."
+        )
         return self._answer(execution, status=status.HTTP_202_ACCEPTED)
 
     def _answer(self, execution: TaskExecution, **options: Any) -> Response:
@@ -186,13 +190,16 @@ class ExecutionsOfTaskViewSet(TaskExecutionViewSet):
         _check_command(request, task.task_type, task.config)
         body = StartTaskSerializer(data=request.data or {})
         body.is_valid(raise_exception=True)
-        execution = services.start_execution(
-            task=task,
-            trigger=TaskExecution.Trigger.API,
-            input_data=body.validated_data.get("input_data"),
-            idempotency_key=idempotency_key(request),
+        execution = self.audited(
+            lambda: services.start_execution(
+                task=task,
+                trigger=TaskExecution.Trigger.API,
+                input_data=body.validated_data.get("input_data"),
+                idempotency_key=idempotency_key(request),
+            ),
+            audit.ADDITION,
+            "Started.",
         )
-        self.record(execution, audit.ADDITION, "Started.")
         return self._answer(execution, status=status.HTTP_202_ACCEPTED)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from django.db import transaction
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
@@ -82,13 +83,13 @@ class WorkflowToolsMixin:
         body = ImportSerializer(data=request.data or {})
         body.is_valid(raise_exception=True)
         asked = body.validated_data
-        result = transfer.import_workflow(**asked, author=request.user.get_username())
-        workflow = result["workflow"]
+        with transaction.atomic():
+            result = transfer.import_workflow(**asked, author=request.user.get_username())
+            workflow = result["workflow"]
+            if not asked["dry_run"]:
+                self.record(workflow, audit.ADDITION, f"Imported: {result['action']}.")  # type: ignore[attr-defined]
         answer = {"action": result["action"], "id": workflow.pk, "name": workflow.name, "warnings": result["warnings"]}
-        if asked["dry_run"]:
-            return Response(answer)
-        self.record(workflow, audit.ADDITION, f"Imported: {result['action']}.")  # type: ignore[attr-defined]
-        return Response(answer, status=status.HTTP_201_CREATED)
+        return Response(answer, status=status.HTTP_200_OK if asked["dry_run"] else status.HTTP_201_CREATED)
 
 
 class VersionToolsMixin:
@@ -98,8 +99,11 @@ class VersionToolsMixin:
     def restore(self, request: Request, **kwargs: Any) -> Response:
         """Make this version's definition the current one, as a new version."""
         version: WorkflowVersion = self.get_object()  # type: ignore[attr-defined]
-        workflow = versions.restore(workflow=version.workflow, version=version, author=request.user.get_username())
-        self.record(workflow, audit.CHANGE, f"Restored version {version.number}.")  # type: ignore[attr-defined]
+        workflow = self.audited(  # type: ignore[attr-defined]
+            lambda: versions.restore(workflow=version.workflow, version=version, author=request.user.get_username()),
+            audit.CHANGE,
+            f"Restored version {version.number}.",
+        )
         return Response(WorkflowSerializer(workflow, context=self.get_serializer_context()).data)  # type: ignore[attr-defined]
 
     @extend_schema(
@@ -135,14 +139,17 @@ class ResumeMixin:
         )
         if asked["dry_run"]:
             return Response(_preview(plan))
-        fresh = resumes.resume(
-            execution=execution,
-            plan=plan,
-            trigger_data=asked.get("trigger_data"),
-            edit_input="trigger_data" in asked,
-            started_by=request.user.get_username(),
+        fresh = self.audited(  # type: ignore[attr-defined]
+            lambda: resumes.resume(
+                execution=execution,
+                plan=plan,
+                trigger_data=asked.get("trigger_data"),
+                edit_input="trigger_data" in asked,
+                started_by=request.user.get_username(),
+            ),
+            audit.ADDITION,
+            f"Resumed from run {execution.pk}.",
         )
-        self.record(fresh, audit.ADDITION, f"Resumed from run {execution.pk}.")  # type: ignore[attr-defined]
         return self._answer(fresh, status=status.HTTP_202_ACCEPTED)  # type: ignore[attr-defined]
 
 

@@ -95,8 +95,8 @@ class WorkflowExecutionViewSet(ResumeMixin, mixins.RetrieveModelMixin, mixins.Li
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, **kwargs: Any) -> Response:
         """End a waiting run at once, ask the worker of a running one to stop."""
-        execution = services.cancel_execution(execution=self.get_object())
-        self.record(execution, audit.CHANGE, "Cancelled.")
+        execution = self.get_object()
+        self.audited(lambda: services.cancel_execution(execution=execution), audit.CHANGE, "Cancelled.")
         return self._answer(execution)
 
     @extend_schema(request=DecisionSerializer, responses=WorkflowExecutionSerializer)
@@ -106,8 +106,11 @@ class WorkflowExecutionViewSet(ResumeMixin, mixins.RetrieveModelMixin, mixins.Li
         body = DecisionSerializer(data=request.data or {})
         body.is_valid(raise_exception=True)
         decision = body.validated_data
-        execution = services.decide(execution=self.get_object(), author=request.user.get_username(), **decision)
-        self.record(execution, audit.CHANGE, f"Decided: {decision['action']} {decision['step']}".strip())
+        execution = self.audited(
+            lambda: services.decide(execution=self.get_object(), author=request.user.get_username(), **decision),
+            audit.CHANGE,
+            f"Decided: {decision['action']} {decision['step']}".strip(),
+        )
         return self._answer(execution)
 
     @extend_schema(request=ApprovalSerializer, responses=WorkflowExecutionSerializer)
@@ -125,11 +128,11 @@ class WorkflowExecutionViewSet(ResumeMixin, mixins.RetrieveModelMixin, mixins.Li
     def _decide_approval(self, request: Request, *, approved: bool) -> Response:
         body = ApprovalSerializer(data=request.data or {})
         body.is_valid(raise_exception=True)
-        execution = waits.decide_approval(
-            execution=self.get_object(), approved=approved, user=request.user, **body.validated_data
-        )
+        answer = {"approved": approved, "user": request.user, **body.validated_data}
         message = f"{'Approved' if approved else 'Rejected'} {body.validated_data['step']}".strip()
-        self.record(execution, audit.CHANGE, f"{message}.")
+        execution = self.audited(
+            lambda: waits.decide_approval(execution=self.get_object(), **answer), audit.CHANGE, f"{message}."
+        )
         return self._answer(execution)
 
     def _answer(self, execution: WorkflowExecution, **options: Any) -> Response:
@@ -158,13 +161,16 @@ class ExecutionsOfWorkflowViewSet(WorkflowExecutionViewSet):
         workflow = get_object_or_404(Workflow, pk=kwargs["workflow_id"])
         body = StartWorkflowSerializer(data=request.data or {})
         body.is_valid(raise_exception=True)
-        execution = services.start_execution(
-            workflow=workflow,
-            idempotency_key=idempotency_key(request),
-            started_by=request.user.get_username(),
-            **body.validated_data,
+        execution = self.audited(
+            lambda: services.start_execution(
+                workflow=workflow,
+                idempotency_key=idempotency_key(request),
+                started_by=request.user.get_username(),
+                **body.validated_data,
+            ),
+            audit.ADDITION,
+            "Started.",
         )
-        self.record(execution, audit.ADDITION, "Started.")
         return self._answer(execution, status=status.HTTP_202_ACCEPTED)
 
 

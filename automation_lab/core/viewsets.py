@@ -16,8 +16,7 @@ class TaskViewSet(LabModelViewSet):
     @extend_schema(request=None, responses=TaskSerializer)
     @action(detail=True, methods=["post"])
     def pause(self, request, **kwargs):
-        task = services.pause_task(task=self.get_object())
-        self.record(task, audit.CHANGE, "Paused.")
+        task = self.audited(lambda: services.pause_task(task=self.get_object()), audit.CHANGE, "Paused.")
         return Response(self.get_serializer(task).data)
 
 router = LabRouter()                             # no trailing slash, integer ids
@@ -27,7 +26,8 @@ urlpatterns = router.urls
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from django.db import transaction
 from django.db.models import Model
@@ -44,6 +44,8 @@ from rest_framework.viewsets import ViewSetMixin
 from automation_lab.core import audit
 from automation_lab.core.exceptions import Invalid
 from automation_lab.core.parsers import LabRequest
+
+Row = TypeVar("Row", bound=Model)
 
 
 class LabRouter(SimpleRouter):
@@ -82,6 +84,13 @@ class LabAPIView(APIView):
         """Leave the audit line of a write by the caller of this request."""
         audit.record(self.request.user, obj, action_flag, message)
 
+    def audited(self, work: Callable[[], Row], action_flag: int, message: str | list[Any]) -> Row:
+        """The row that `work` writes; it and its audit line are written together. Not for work that calls the network."""
+        with transaction.atomic():
+            row = work()
+            self.record(row, action_flag, message)
+        return row
+
 
 class LabGenericAPIView(LabAPIView, GenericAPIView):
     """A view on a queryset, outside a router."""
@@ -101,9 +110,9 @@ class CreateMixin:
         if not request.has_content:
             raise Invalid("Send the object as a JSON body.", code="empty_body")
         serializer.is_valid(raise_exception=True)
-        with transaction.atomic():
-            instance = self.perform_create(serializer)
-            self.record(instance, audit.ADDITION, [{"added": {}}])  # type: ignore[attr-defined]
+        instance = self.audited(  # type: ignore[attr-defined]
+            lambda: self.perform_create(serializer), audit.ADDITION, [{"added": {}}]
+        )
         data = self.get_serializer(instance).data  # type: ignore[attr-defined]
         return Response(data, status=status.HTTP_201_CREATED)
 
@@ -118,11 +127,10 @@ class PartialUpdateMixin:
         instance = self.get_object()  # type: ignore[attr-defined]
         serializer = self.get_serializer(instance, data=request.data, partial=True)  # type: ignore[attr-defined]
         serializer.is_valid(raise_exception=True)
-        changed = sorted(request.data)
-        with transaction.atomic():
-            instance = self.perform_update(serializer)
-            message = [{"changed": {"fields": changed}}]
-            self.record(instance, audit.CHANGE, message)  # type: ignore[attr-defined]
+        message = [{"changed": {"fields": sorted(request.data)}}]
+        instance = self.audited(  # type: ignore[attr-defined]
+            lambda: self.perform_update(serializer), audit.CHANGE, message
+        )
         return Response(self.get_serializer(instance).data)  # type: ignore[attr-defined]
 
     def perform_update(self, serializer: BaseSerializer[Any]) -> Any:

@@ -388,3 +388,16 @@ def test_the_lists_need_the_same_queries_for_one_row_and_for_many(api, django_as
 @pytest.mark.parametrize("path", [f"{REPLAYS}?status=new", f"{REPLAYS}?sorce=1", "/v1/webhooks/forwards?webhook=x"])
 def test_unknown_filters_are_refused(api, path):
     assert api.get(path).status_code == 400
+
+
+@pytest.mark.parametrize("path", ["replays/{replay}/stop", "forwards/{forward}/cancel"])
+def test_a_change_and_its_audit_line_are_made_together(api, failing_audit, path):
+    replay = order(3)
+    forward = Forward.objects.create(webhook=WebhookFactory(), replay=replay, target=URL)
+
+    with pytest.raises(ConnectionAbortedError):
+        api.post("/v1/webhooks/" + path.format(replay=replay.pk, forward=forward.pk))
+
+    replay.refresh_from_db()
+    forward.refresh_from_db()
+    assert (replay.status, forward.status) == ("pending", "pending")

@@ -500,3 +500,29 @@ def test_people_get_pages(browser, execution, path):
     answer = browser.get(path.format(task=execution.task_id, run=execution.pk), HTTP_ACCEPT="text/html")
 
     assert (answer.status_code, answer["Content-Type"]) == (200, "text/html; charset=utf-8")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/tasks/{task}/pause", {"note": "Audit."}),
+        ("/v1/tasks/{task}/resume", {}),
+        ("/v1/tasks/{task}/backfill", {"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"}),
+        ("/v1/tasks/{task}/executions", {}),
+        ("/v1/tasks/executions/{pending}/cancel", {}),
+        ("/v1/tasks/executions/{ended}/retry", {}),
+    ],
+)
+def test_a_change_and_its_audit_line_are_made_together(api, failing_audit, path, body):
+    task = ScheduledTaskFactory(enabled=False, schedule="@hourly")
+    pending, ended = TaskExecutionFactory(task=task), TaskExecutionFactory(task=task, status="failed")
+
+    def rows() -> list[Any]:
+        return [list(model.objects.order_by("id").values()) for model in (ScheduledTask, TaskExecution)]
+
+    before = rows()
+
+    with pytest.raises(ConnectionAbortedError):
+        api.post(path.format(task=task.pk, pending=pending.pk, ended=ended.pk), body)
+
+    assert rows() == before

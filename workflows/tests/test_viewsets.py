@@ -11,7 +11,7 @@ from django.core import mail
 
 from automation_lab import tokens
 from workflows import links, services
-from workflows.models import Workflow, WorkflowExecution, WorkflowVersion
+from workflows.models import StepExecution, Workflow, WorkflowExecution, WorkflowVersion
 from workflows.tests.factories import (
     MessageTemplateFactory,
     NamedSchemaFactory,
@@ -535,3 +535,39 @@ def test_versions_cannot_be_changed(api, workflow):
 
     assert {api.patch(path, {}).status_code, api.delete(path).status_code} == {405}
     assert WorkflowVersion.objects.count() == 1
+
+
+# --- the audit --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("executions/{run}/cancel", {}),
+        ("executions/{run}/approve", {"form": {"amount": 7}}),
+        ("executions/{run}/reject", {}),
+        ("executions/{unsure}/decide", {"action": "fail"}),
+        ("executions/{ended}/resume", {"from": "start"}),
+        ("{workflow}/executions", {}),
+        ("{workflow}/versions/1/restore", {}),
+        ("import", {"document": {"format": "automation-lab/workflow@1", "workflow": {"name": "new", "steps": STEPS}}}),
+    ],
+)
+def test_a_change_and_its_audit_line_are_made_together(api, failing_audit, asked, workflow, path, body):
+    services.update_workflow(workflow=workflow, changes={"timeout_seconds": 60})
+    unsure = WorkflowExecutionFactory(workflow__name="unsure", status="running", waiting_for="decision")
+    StepExecutionFactory(execution=unsure, status="interrupted")
+    ended = services.start_execution(workflow=workflow)
+    services.cancel_execution(execution=ended)
+
+    def rows():
+        return [list(model.objects.order_by("id").values()) for model in (Workflow, WorkflowExecution, StepExecution)]
+
+    before = rows()
+
+    with pytest.raises(ConnectionAbortedError):
+        api.post(
+            f"{WORKFLOWS}/" + path.format(run=asked.pk, unsure=unsure.pk, ended=ended.pk, workflow=workflow.pk), body
+        )
+
+    assert rows() == before
