@@ -127,7 +127,9 @@ def _zoom(source: Source, body: dict[str, Any], verdict: Verdict) -> Handshake |
     payload = body.get("payload")
     if body.get("event") != "endpoint.url_validation" or not isinstance(payload, dict):
         return None
-    token = str(payload.get("plainToken", ""))[:MAX_TOKEN_CHARACTERS]
+    token = payload.get("plainToken")
+    if not isinstance(token, str) or not 1 <= len(token) <= MAX_TOKEN_CHARACTERS:
+        return Handshake(f"A plainToken is a text of 1 to {MAX_TOKEN_CHARACTERS} characters.", status=400)
     secret = next((secret for secret in _usable_secrets(source) if secret.id == verdict.secret_id), None)
     if secret is None:
         return None

@@ -121,6 +121,16 @@ def test_zoom_gets_its_token_signed(sender, announced):
     the_handshake("verified", announced)
 
 
+@pytest.mark.parametrize("payload", [{}, {"plainToken": ""}, {"plainToken": {"a": 1}}, {"plainToken": "x" * 513}])
+def test_a_question_of_zoom_without_a_token_is_refused(sender, announced, payload):
+    make("zoom")
+
+    response = post_zoom(sender, {"event": "endpoint.url_validation", "payload": payload})
+
+    assert (response.status_code, response["Content-Type"]) == (400, "text/plain; charset=utf-8")
+    the_handshake("verified", announced)
+
+
 def test_x_gets_its_token_signed(sender, announced):
     make("x")
 
