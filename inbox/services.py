@@ -162,6 +162,9 @@ def _check(source: Source) -> None:
 def _encrypt_secrets(source: Source, secrets: Sequence[SecretInput]) -> list[dict[str, Any]]:
     if len(secrets) > MAX_SECRETS:
         raise Invalid(f"A source has at most {MAX_SECRETS} secrets.", field="secrets")
+    kept = [secret["id"] for secret in secrets if secret.get("id")]
+    if len(kept) != len(set(kept)):
+        raise Invalid("Each id is given once.", field="secrets", code="repeated_secret")
     present = {secret.get("id"): secret for secret in source.secrets}
     return [_encrypt_secret(source, secret, present) for secret in secrets]
 
@@ -187,8 +190,8 @@ def _present_secret(secret: SecretInput, present: dict[Any, dict[str, Any]]) -> 
 
 def _sealed(source: Source, secret: SecretInput) -> dict[str, Any]:
     value, use = secret.get("value", ""), secret.get("use", SIGNATURE)
-    if not value or len(value) > MAX_SECRET_CHARACTERS:
-        raise Invalid(f"A secret has 1 to {MAX_SECRET_CHARACTERS} characters.", field="secrets")
+    if not value.strip() or len(value) > MAX_SECRET_CHARACTERS:
+        raise Invalid(f"A secret has 1 to {MAX_SECRET_CHARACTERS} characters, not only spaces.", field="secrets")
     if use not in USES or (use == VERIFY_TOKEN and source.scheme not in WITH_VERIFY_TOKEN):
         raise Invalid(
             f"The use is {SIGNATURE}, or {VERIFY_TOKEN} with the scheme {' or '.join(WITH_VERIFY_TOKEN)}.",

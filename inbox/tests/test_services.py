@@ -219,6 +219,7 @@ def test_a_name_is_given_once():
     "secrets",
     [
         [{"value": ""}],
+        [{"value": " "}],
         [{"value": "x" * 4097}],
         [{"value": "x"}] * 11,
         [{"value": "x", "starts_at": timezone.now(), "expires_at": timezone.now() - timedelta(days=1)}],
@@ -229,6 +230,17 @@ def test_faulty_secrets_are_refused_without_showing_them(secrets):
         services.create_source(name="github", secrets=secrets)
 
     assert caught.value.field == "secrets"
+
+
+@pytest.mark.django_db
+def test_a_secret_is_kept_once():
+    source = services.create_source(name="github", secrets=[{"value": "x"}])
+    kept = {"id": source.secrets[0]["id"]}
+
+    with pytest.raises(Invalid) as caught:
+        services.update_source(source=source, secrets=[kept, kept])
+
+    assert (caught.value.field, caught.value.code) == ("secrets", "repeated_secret")
 
 
 @pytest.mark.django_db
