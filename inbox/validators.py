@@ -28,8 +28,8 @@ MAX_DEDUPE_WINDOW_SECONDS = 7 * 86_400
 MAX_NETWORKS = 200
 MAX_PLACES = 10
 
-_PLACE = re.compile(r"(?:header|body|form|query):[^\s+:\x00]{1,100}")
-_JSON_PATH = re.compile(r"body(?:\.[^.\s+\x00]{1,100}){1,20}")
+_PLACE = re.compile(r"(?:header|form|query):[^\s+:\x00]{1,100}|body:[^\s+:\x00\[\]]{1,100}")
+_JSON_PATH = re.compile(r"body(?:\.[^.\s+\x00\[\]]{1,100}){1,20}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _RESERVED_NAMES = ("export",)
 _RATE = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour|day)")
@@ -128,7 +128,7 @@ def validate_dedupe(value: Any) -> None:
             f"window_seconds is a whole number from 1 to {MAX_DEDUPE_WINDOW_SECONDS}.", code="invalid_window"
         )
     if not isinstance(path, str) or not _JSON_PATH.fullmatch(path):
-        raise ValidationError("path is written like body.order.id; a number picks from a list.", code="invalid_path")
+        raise ValidationError("path is written like body.orders.0.id: a number picks from a list.", code="invalid_path")
 
 
 def validate_retention(value: Any) -> None:

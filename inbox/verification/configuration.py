@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +24,7 @@ TOPICS = {
     "items": {"type": "string", "pattern": r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_.-]{1,256}$"},
 }
 CONTENT_NAMES = ("body", "timestamp", "method", "url")
+_HEADER_NAME = re.compile(r"header:[A-Za-z0-9-]{1,100}", re.ASCII)
 
 PROPERTIES: dict[str, dict[str, Any]] = {
     "none": {},
@@ -74,7 +76,7 @@ def settings_faults(scheme: str, options: dict[str, Any]) -> list[str]:
 def _content_faults(options: dict[str, Any]) -> Iterator[str]:
     timestamp_header = options.get("timestamp_header")
     names = Scheme(content=options.get("content", "")).parts[1::2]
-    if any(name not in CONTENT_NAMES and not name.startswith("header:") for name in names):
+    if not all(name in CONTENT_NAMES or _HEADER_NAME.fullmatch(name) for name in names):
         yield "`content` knows {body}, {timestamp}, {method}, {url} and {header:NAME}."
     if "timestamp" in names and not timestamp_header:
         yield "`content` names {timestamp}, so `timestamp_header` has to say where the time stands."
