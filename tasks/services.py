@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import datetime
 from typing import Any
 
@@ -10,9 +9,8 @@ from django.db import IntegrityError, transaction
 
 from automation_lab.core import clock
 from automation_lab.core.exceptions import Conflict, Invalid
-from automation_lab.core.execution import queue, retry
+from automation_lab.core.execution import idempotency, queue, retry
 from automation_lab.core.execution.models import LIVE_STATUSES
-from automation_lab.core.safe_json import dump
 from tasks import ticking, validation
 from tasks.models import ScheduledTask, TaskExecution
 
@@ -117,15 +115,10 @@ def start_execution(
     execution = ticking.build_run(task, trigger=trigger, now=now)
     execution.input_data = input_data or {}
     execution.idempotency_key = idempotency_key
-    execution.request_hash = _request_hash(input_data or {}) if idempotency_key else ""
     execution.retry_of = retry_of
-    try:
-        with transaction.atomic():
-            return queue.enqueue(execution, due_at=now)
-    except IntegrityError:
-        if not idempotency_key:
-            raise
-        return _same_request(execution)
+    return idempotency.once(
+        execution, lambda: queue.enqueue(execution, due_at=now), request=execution.input_data, task=task
+    )
 
 
 def cancel_execution(*, execution: TaskExecution) -> TaskExecution:
@@ -190,17 +183,6 @@ def _default_on_lost_worker(task_type: str) -> str:
     if task_type == ScheduledTask.TaskType.CRON:
         return ScheduledTask.OnLostWorker.FAIL
     return ScheduledTask.OnLostWorker.RERUN
-
-
-def _request_hash(input_data: dict[str, Any]) -> str:
-    return hashlib.sha256(dump(input_data, sort_keys=True).encode()).hexdigest()
-
-
-def _same_request(execution: TaskExecution) -> TaskExecution:
-    first = TaskExecution.objects.get(task_id=execution.task_id, idempotency_key=execution.idempotency_key)
-    if first.request_hash != execution.request_hash:
-        raise Conflict("This Idempotency-Key was used with another body: take a new key for a new request.")
-    return first
 
 
 def _name_taken(name: str) -> Invalid:

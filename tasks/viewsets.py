@@ -18,7 +18,7 @@ from rest_framework.serializers import BaseSerializer
 
 from automation_lab.core import audit, clock
 from automation_lab.core.authentication import OpenAccess
-from automation_lab.core.exceptions import Invalid
+from automation_lab.core.idempotency_key import IDEMPOTENCY_KEY, idempotency_key
 from automation_lab.core.viewsets import LabGenericViewSet, LabModelViewSet
 from tasks import backfill as backfills
 from tasks import command_access, previews, services
@@ -34,12 +34,6 @@ from tasks.serializers import (
     StartTaskSerializer,
     TaskExecutionSerializer,
     TaskExecutionSummarySerializer,
-)
-
-IDEMPOTENCY_KEY = OpenApiParameter(
-    "Idempotency-Key",
-    location=OpenApiParameter.HEADER,
-    description="The same key and body give the same execution; another body is a conflict.",
 )
 
 
@@ -211,11 +205,3 @@ def _check_command(request: Request, task_type: str, config: Any) -> None:
 def _number(text: str) -> Any:
     """`text` as an integer where it is one; what it is otherwise, its field refuses."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text
-
-
-def idempotency_key(request: Request) -> str:
-    """The request's key; raises Invalid when it does not fit."""
-    key = request.headers.get("Idempotency-Key", "").strip()
-    if len(key) > 255 or not key.isascii() or not key.isprintable():
-        raise Invalid("Must be at most 255 printable ASCII characters.", field="Idempotency-Key")
-    return key

@@ -11,8 +11,8 @@ from rest_framework.response import Response
 
 from automation_lab.core.exceptions import Invalid
 from automation_lab.core.filters import check_query_parameters
+from automation_lab.core.idempotency_key import IDEMPOTENCY_KEY, idempotency_key
 from automation_lab.core.viewsets import LabAPIView
-from tasks.viewsets import IDEMPOTENCY_KEY, idempotency_key
 from workflows import events, services
 from workflows.models import Workflow, WorkflowExecution
 from workflows.serializers import (

@@ -9,7 +9,7 @@ from django.db import IntegrityError, transaction
 
 from automation_lab.core import clock, expressions, json_schema
 from automation_lab.core.exceptions import Conflict, Invalid, NotFound
-from automation_lab.core.execution import queue, retry
+from automation_lab.core.execution import idempotency, queue, retry
 from automation_lab.core.execution.models import LIVE_STATUSES
 from automation_lab.core.execution.results import storable
 from automation_lab.core.safe_json import dump
@@ -152,16 +152,8 @@ def start_execution(
     execution = starting.build(current_version(workflow))
     execution.trigger_source, execution.trigger_data = trigger_source, trigger_data
     execution.idempotency_key, execution.started_by = idempotency_key, started_by
-    if idempotency_key:
-        request = {"trigger_source": trigger_source, "trigger_data": trigger_data}
-        execution.request_hash = hashlib.sha256(dump(request, sort_keys=True).encode()).hexdigest()
-    try:
-        with transaction.atomic():
-            return starting.start(execution)
-    except IntegrityError:
-        if not idempotency_key:
-            raise
-        return _same_request(execution)
+    request = {"trigger_source": trigger_source, "trigger_data": trigger_data}
+    return idempotency.once(execution, lambda: starting.start(execution), request=request, workflow=workflow)
 
 
 def cancel_execution(*, execution: WorkflowExecution) -> WorkflowExecution:
@@ -194,13 +186,6 @@ def decide(
 
 def current_version(workflow: Workflow) -> WorkflowVersion:
     return WorkflowVersion.objects.select_related("workflow").get(workflow=workflow, number=workflow.version)
-
-
-def _same_request(execution: WorkflowExecution) -> WorkflowExecution:
-    first = WorkflowExecution.objects.get(workflow_id=execution.workflow_id, idempotency_key=execution.idempotency_key)
-    if first.request_hash != execution.request_hash:
-        raise Conflict("This Idempotency-Key was used with another body: take a new key for a new request.")
-    return first
 
 
 def the_one(waiting: list[StepExecution], step: str, wanted: str) -> StepExecution:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import pytest
@@ -250,6 +251,13 @@ def test_the_same_key_gives_the_same_run(task):
     again = services.start_execution(task=task, idempotency_key="k", input_data={"b": 2, "a": 1})
 
     assert (again.pk, len(jobs())) == (first.pk, 1)
+
+
+def test_the_hash_of_a_request_stays_what_stored_rows_have(task):
+    run = services.start_execution(task=task, idempotency_key="k", input_data={"b": 2, "a": [1, "ü"]})
+
+    assert run.request_hash == hashlib.sha256('{"a":[1,"ü"],"b":2}'.encode()).hexdigest()
+    assert services.start_execution(task=task).request_hash == ""
 
 
 def test_the_same_key_with_other_input_is_a_conflict(task):

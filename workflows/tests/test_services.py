@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from automation_lab.core.exceptions import Conflict, Invalid
@@ -140,6 +142,14 @@ def test_the_same_key_gives_the_same_run(workflow):
     with pytest.raises(Conflict):
         services.start_execution(workflow=workflow, trigger_data=[2], idempotency_key="k")
     assert WorkflowExecution.objects.count() == 1
+
+
+def test_the_hash_of_a_request_stays_what_stored_rows_have(workflow):
+    run = services.start_execution(workflow=workflow, trigger_source="api", trigger_data=[1], idempotency_key="k")
+
+    request = b'{"trigger_data":[1],"trigger_source":"api"}'
+    assert run.request_hash == hashlib.sha256(request).hexdigest()
+    assert services.start_execution(workflow=workflow).request_hash == ""
 
 
 def test_a_finished_run_is_not_cancelled(workflow):
