@@ -65,7 +65,7 @@ class BatchOrderSerializer(ReplayOrderSerializer):
     """Which webhooks are sent again: those of `ids`, or those that `filter` finds. `dry_run` only counts them.
 
     A filter takes what the list takes, such as `{"source": "github", "body.action": "opened"}`, and leaves out refused
-    requests and repetitions unless it names them.
+    requests, repetitions and handshakes unless it names them by status, is_duplicate and flag.
     """
 
     ids = serializers.ListField(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
+
+from django.db.models import QuerySet
 
 from automation_lab.core.exceptions import Invalid
 from automation_lab.core.suggestions import unknown_name
@@ -29,14 +31,18 @@ def select_webhooks(filters: Mapping[str, Any]) -> WebhookQuerySet:
     return filterset.qs
 
 
-def select_for_replay(filters: Mapping[str, Any]) -> WebhookQuerySet:
+def select_for_replay(filters: Mapping[str, Any]) -> QuerySet[Webhook]:
     """As `select_webhooks`, without refused requests, repetitions and handshakes, unless the filter names them."""
-    found = select_webhooks(filters)
-    if "flag" not in filters:
+    return for_replay(select_webhooks(filters), filters)
+
+
+def for_replay(found: QuerySet[Webhook], named: Container[str]) -> QuerySet[Webhook]:
+    """Of `found`, what is sent again when the filters `named` were set."""
+    if "flag" not in named:
         found = found.exclude(flags__contains=[HANDSHAKE])
-    if "status" not in filters and "verification" not in filters:
+    if "status" not in named and "verification" not in named:
         found = found.exclude(status=Webhook.Status.REJECTED)
-    return found if "is_duplicate" in filters else found.filter(is_duplicate=False)
+    return found if "is_duplicate" in named else found.filter(is_duplicate=False)
 
 
 def check_names(filters: Mapping[str, Any]) -> None:

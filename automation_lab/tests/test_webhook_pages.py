@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -550,6 +550,17 @@ def test_a_webhook_is_sent_again_to_the_workflows_that_it_matches(console):
     assert LogEntry.objects.get().is_addition()
 
 
+def test_the_page_of_a_replay_says_what_it_is_and_leads_back(console):
+    webhook = WebhookFactory()
+
+    one = console.get(page("replay", webhook.pk)).content.decode()
+    many = choose(console, [webhook]).content.decode()
+
+    assert f"<h1>Replay webhook #{webhook.pk}</h1>" in one
+    assert one.count(f'href="{page("change", webhook.pk)}"') >= 2  # among them the path in the header
+    assert "<h1>Replay webhooks</h1>" in many
+
+
 def test_sending_the_same_form_twice_replays_once(console):
     matching_workflow()
     webhook = WebhookFactory(source="github")
@@ -701,6 +712,39 @@ def test_all_that_a_filter_finds_can_be_ordered(console):
     replay = Replay.objects.get()
     assert replay.webhook_ids == [webhook.pk for webhook in wanted]
     assert replay.filters == {"console": "source=github"}
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [("source=github", 1), ("source=github&flag=handshake", 1), ("source=github&is_duplicate=true", 1)],
+)
+def test_what_a_filter_finds_is_counted_as_the_api_counts_it(console, query, count):
+    first = WebhookFactory(source="github")
+    WebhookFactory(source="github", flags=["handshake"])
+    WebhookFactory(source="github", status="rejected")
+    WebhookFactory(source="github", is_duplicate=True)
+    data = {"action": "replay_selected", "select_across": "1", "_selected_action": [first.pk]}
+    order = {"target": "url", "url": "https://example.com/hook", "filter": dict(parse_qsl(query)), "dry_run": True}
+
+    page_ = console.post(f"{page('changelist')}?{query}", data).content.decode()
+    counted = console.post("/v1/webhooks/replays", order, content_type="application/json").json()
+
+    assert f"{count} webhook selected" in page_
+    assert "without rejected ones, handshakes and repetitions, unless it names them" in page_
+    assert counted["count"] == count
+
+
+def test_handshakes_that_were_ticked_go_to_addresses_only(console):
+    webhooks = [WebhookFactory(), WebhookFactory(flags=["handshake"])]
+    order = {"ordered": "1", "rate_per_second": "5", "count": "2"}
+    address = {"target": "url", "url": "https://example.com/hook", "key": "k2"}
+
+    shown = choose(console, webhooks).content.decode()
+    choose(console, webhooks, **order, target="workflows", key="k1")
+    choose(console, webhooks, **order, **address)
+
+    assert "1 of them is a handshake: no workflow starts, so only an address gets it." in shown
+    assert [replay.total_count for replay in Replay.objects.order_by("id")] == [1, 2]
 
 
 def test_a_selection_that_has_changed_since_is_counted_again(console):

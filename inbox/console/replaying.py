@@ -13,8 +13,7 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import Count, Q, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from unfold.widgets import (
     UnfoldAdminDecimalFieldWidget,
     UnfoldAdminSelectWidget,
@@ -27,10 +26,13 @@ from automation_lab.core import audit
 from automation_lab.core import display as show
 from automation_lab.core.admin import LabModelAdmin
 from automation_lab.core.console_forms import add_errors
+from automation_lab.core.console_pages import page, row_or_404
 from automation_lab.core.exceptions import AutomationLabError, Invalid
 from automation_lab.core.registry import replay_targets
 from automation_lab.core.safe_json import parse_api_body
-from inbox import replays
+from inbox import replays, selection
+from inbox.console.listing import conditions_of
+from inbox.handshakes import FLAG as HANDSHAKE
 from inbox.models import Webhook
 from inbox.replay_models import FASTEST_RATE, SLOWEST_RATE
 
@@ -51,6 +53,7 @@ class Chosen:
 
     ids: Sequence[int]
     rejected_count: int
+    handshake_count: int
     repetition_count: int
 
     @property
@@ -166,17 +169,15 @@ class ReplayPages(LabModelAdmin):
         offered = offered_targets(request)
         if not offered or not self.has_view_permission(request):
             raise PermissionDenied
-        webhook = self.get_object(request, object_id)
-        if webhook is None:
-            raise Http404(f"There is no webhook {object_id}.")
+        webhook = row_or_404(self, request, object_id)
         form = SingleReplayForm(request.POST or None, offered=offered, initial=_initial(request, webhook))
         if request.method == "POST" and form.is_valid():
             try:
                 return self._replay_one(request, webhook, form)
             except AutomationLabError as error:
                 refuse(form, error)
-        context = {"title": f"Replay webhook #{webhook.pk}", "webhook": webhook, "form": form}
-        return self._page(request, context)
+        title = f"Replay webhook #{webhook.pk}"
+        return page(self, request, TEMPLATE, title=title, row=webhook, form=form, media=self.media)
 
     def _replay_one(self, request: HttpRequest, webhook: Webhook, form: SingleReplayForm) -> HttpResponse:
         with transaction.atomic():
@@ -193,7 +194,7 @@ class ReplayPages(LabModelAdmin):
 
     def replay_batch(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> HttpResponse | None:
         """The page that counts a selection, and, posted from there, the order."""
-        offered, chosen = offered_targets(request), choose(queryset)
+        offered, chosen = offered_targets(request), choose(_replayable(request, queryset))
         if not chosen.count or chosen.is_too_many:
             self._refuse_selection(request, chosen)
             return None
@@ -208,7 +209,8 @@ class ReplayPages(LabModelAdmin):
             else:
                 form.add_error(None, "The selection has changed meanwhile: look at the number again.")
                 form.data = {**form.data.dict(), "count": chosen.count}  # type: ignore[attr-defined]  # of a request
-        return self._page(request, {"title": "Replay webhooks", "chosen": chosen, "form": form, **_selection(request)})
+        context = {"chosen": chosen, "form": form, "media": self.media, **_selection(request)}
+        return page(self, request, TEMPLATE, title="Replay webhooks", **context)
 
     def _refuse_selection(self, request: HttpRequest, chosen: Chosen) -> None:
         try:
@@ -218,12 +220,12 @@ class ReplayPages(LabModelAdmin):
 
     def _replay_all(self, request: HttpRequest, chosen: Chosen, form: BatchReplayForm) -> HttpResponse:
         target = form.cleaned_data["target"]
-        ids = chosen.ids if target == "url" else _accepted(chosen.ids)
+        ids = chosen.ids if target == "url" else _starting(chosen.ids)
         query = request.GET.urlencode()
         with transaction.atomic():
             replay = replays.replay_webhooks(
                 webhook_ids=ids,
-                filters={"console": query} if request.POST.get("select_across") == "1" else {"ids": list(ids)},
+                filters={"console": query} if takes_all(request) else {"ids": list(ids)},
                 target=target,
                 options=form.options(),
                 rate_per_second=form.cleaned_data["rate_per_second"],
@@ -233,10 +235,6 @@ class ReplayPages(LabModelAdmin):
             audit.record(request.user, replay, audit.ADDITION, "Ordered.")
         self.message_user(request, f"Ordered: {replay.total_count:,} webhooks are sent again.", messages.SUCCESS)
         return HttpResponseRedirect(show.object_url("inbox.replay", replay.pk))
-
-    def _page(self, request: HttpRequest, context: dict[str, Any]) -> HttpResponse:
-        common = {**self.admin_site.each_context(request), "opts": self.opts, "media": self.media}
-        return TemplateResponse(request, TEMPLATE, {**common, **context})
 
 
 def refuse(form: ReplayForm, error: AutomationLabError) -> None:
@@ -250,14 +248,26 @@ def choose(queryset: QuerySet[Webhook]) -> Chosen:
     ids = list(queryset.order_by("pk").values_list("pk", flat=True)[: replays.MOST_WEBHOOKS + 1])
     counts = Webhook.objects.filter(pk__in=ids).aggregate(
         rejected=Count("pk", filter=Q(status=Webhook.Status.REJECTED)),
+        handshakes=Count("pk", filter=Q(flags__contains=[HANDSHAKE])),
         repetitions=Count("pk", filter=Q(is_duplicate=True)),
     )
-    return Chosen(ids, counts["rejected"], counts["repetitions"])
+    return Chosen(ids, counts["rejected"], counts["handshakes"], counts["repetitions"])
 
 
-def _accepted(ids: Sequence[int]) -> list[int]:
-    """Nobody knows who has sent a rejected one, so it starts no workflow."""
+def _replayable(request: HttpRequest, queryset: QuerySet[Webhook]) -> QuerySet[Webhook]:
+    """Rows that were ticked are taken as they are; what a filter finds, as the API takes it."""
+    return selection.for_replay(queryset, conditions_of(request.GET)) if takes_all(request) else queryset
+
+
+def takes_all(request: HttpRequest) -> bool:
+    """Everything that the filter finds is chosen, on other pages of the list, too."""
+    return request.POST.get("select_across") == "1"
+
+
+def _starting(ids: Sequence[int]) -> list[int]:
+    """Without those that start no workflow: nobody knows who has sent a rejected one, and a handshake tells of nothing."""
     kept = Webhook.objects.filter(pk__in=ids).exclude(status=Webhook.Status.REJECTED)
+    kept = kept.exclude(flags__contains=[HANDSHAKE])
     return list(kept.order_by("pk").values_list("pk", flat=True))
 
 
@@ -266,6 +276,7 @@ def _selection(request: HttpRequest) -> dict[str, Any]:
     return {
         "action": request.POST.get("action", ""),
         "select_across": request.POST.get("select_across", "0"),
+        "takes_all": takes_all(request),
         "checkbox_name": ACTION_CHECKBOX_NAME,
         "selected": request.POST.getlist(ACTION_CHECKBOX_NAME),
     }
