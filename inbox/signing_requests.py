@@ -44,7 +44,8 @@ ASYMMETRIC = ("ed25519", "ecdsa")
 class Unsigned:
     """What is going to be sent, and the id and the time that the signature is to name.
 
-    `url` is as the receiver sees it, empty if nobody can know; `named_url` is what the receiver's settings say instead.
+    `url` is as the receiver sees it, only its query if nobody can know the rest; `named_url` is what the receiver's
+    settings say instead.
     """
 
     method: str
@@ -138,7 +139,7 @@ def _part(name: str, request: Unsigned, timestamp: str, headers: dict[str, str])
 
 def _address(request: Unsigned, url: str) -> str:
     """What is signed as the address when `url` is called, as `public_url` has it on the other side."""
-    if not request.named_url and not request.url:
+    if not request.named_url and not request.url.partition("?")[0]:
         raise Invalid(
             "This scheme signs the address, too, and the lab's own is not known: set PUBLIC_URL, or the signed address "
             "in the settings of the source.",

@@ -6,6 +6,7 @@ import hmac
 import json
 from datetime import UTC, datetime
 from io import StringIO
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -15,9 +16,11 @@ from django.core.management import CommandError, call_command
 from automation_lab.core.tests.servers import StubServer, response
 from automation_lab.tests.servers import granian_server
 from inbox import services
+from inbox.incoming import IncomingRequest
 from inbox.management import lab_server
 from inbox.models import Webhook
 from inbox.tests.signed_requests import ADYEN_ITEM, ADYEN_KEY
+from inbox.verification import judge
 
 JSON = [("Content-Type", "application/json")]
 ACCEPTED = response(201, JSON, b'{"id": 7, "status": "received", "duplicate": false}')
@@ -107,6 +110,35 @@ def test_a_scheme_that_signs_the_address_needs_to_know_it(lab, payload, monkeypa
     run("send", "sms", "--file", str(payload), "--sign", server=lab.url)
 
     assert [headers_of(request)[0].partition("?")[0] for request in lab.requests] == ["POST /v1/webhooks/inbox/sms"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("query", ["", "?a=1"])
+@pytest.mark.parametrize("scheme", ["twilio", "square"])
+def test_the_address_that_a_source_names_is_signed_with_the_query(lab, payload, monkeypatch, scheme, query):
+    monkeypatch.setattr(lab_server, "LOCAL_SERVER", lab.url)
+    source = services.create_source(
+        name="named",
+        scheme=scheme,
+        scheme_settings={"url": f"https://lab.example/hooks{query}"},
+        secrets=[{"value": "s3cret"}],
+    )
+
+    run("send", "named", "--file", str(payload), "--sign", "--event", "a b")
+
+    line, headers, body = headers_of(lab.requests[0])
+    url = urlsplit(line.split()[1])
+    request = IncomingRequest(
+        method="POST",
+        path=url.path,
+        query_string=url.query,
+        query_params=[list(pair) for pair in parse_qsl(url.query)],
+        headers=[list(pair) for pair in headers.items()],
+        raw_body=body,
+        remote_addr="192.0.2.1",
+    )
+    assert "event_type=a+b" in url.query
+    assert judge.verify(source, request).result == "verified"
 
 
 def test_what_is_refused_is_told_and_ends_with_one(payload):

@@ -541,12 +541,13 @@ def test_without_a_known_address_the_command_says_what_to_set(scheme):
         quick_test(source_of(scheme), ADDRESS)
 
 
+@pytest.mark.parametrize("query", ["", "?a=1"])
 @pytest.mark.parametrize("scheme", ["twilio", "mandrill", "square", "hubspot"])
-def test_the_address_that_the_source_names_is_signed(scheme):
+def test_the_address_that_the_source_names_is_signed(scheme, query):
     source = create_source(
         name="shop",
         scheme=scheme,
-        scheme_settings={"url": "https://shop.example.com/hooks?a=1"},
+        scheme_settings={"url": f"https://shop.example.com/hooks{query}"},
         secrets=[{"value": SECRET}],
     )
 

@@ -91,25 +91,24 @@ class Command(RemoteLabCommand):
 
 def build(options: dict[str, Any], signing: Signing, body: bytes, server: str) -> tuple[Unsigned, str]:
     """The next request, signed if it is to be, and where it goes."""
-    path, query = f"/v1/webhooks/inbox/{options['source']}", {}
+    path, query = f"/v1/webhooks/inbox/{options['source']}", ""
     headers = dict(options["header"])
     if not _has(headers, "content-type"):
         headers["Content-Type"] = "application/json" if _is_json(body) else "text/plain; charset=utf-8"
     preset, message_id = PRESETS[signing.scheme], str(uuid.uuid4())
     if options["event"] and not _fill(headers, preset.event_type, options["event"]):
-        query["event_type"] = options["event"]
+        query = f"?{urlencode({'event_type': options['event']})}"
     _fill(headers, preset.delivery_id, message_id)
-    where = f"{path}?{urlencode(query)}" if query else path
     request = Unsigned(
         method=options["method"].upper(),
-        url=_known_address(options, where, server),
+        url=_known_address(options, path, server) + query,
         headers=list(headers.items()),
         body=body,
         message_id=message_id,
         now_seconds=int(time.time()),
         named_url=str((signing.settings or {}).get("url", "")),
     )
-    return _signed(request, signing, server + where)
+    return _signed(request, signing, server + path + query)
 
 
 def line(response: HttpResponse) -> str:
@@ -137,10 +136,10 @@ def _signed(request: Unsigned, signing: Signing, url: str) -> tuple[Unsigned, st
     ), url
 
 
-def _known_address(options: dict[str, Any], where: str, server: str) -> str:
+def _known_address(options: dict[str, Any], path: str, server: str) -> str:
     """The address as the lab will take it, or an empty text: a lab without PUBLIC_URL takes none from a request."""
     known = settings.PUBLIC_URL or (server if options["server"] else "")
-    return known + where if known else ""
+    return known + path if known else ""
 
 
 def _signing(options: dict[str, Any]) -> Signing:
