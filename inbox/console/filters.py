@@ -30,6 +30,7 @@ FLAGS = [
     "too_deep",
     "duplicate_keys",
     "maybe_incomplete",
+    "partly_searchable",
 ]
 MAX_NAMES = 200
 # From one name to the next through the index: as many steps as there are names, whatever the number of webhooks.
