@@ -20,6 +20,7 @@ from inbox.console import columns, words
 from inbox.limits import source_key
 from inbox.models import RateWindow, Source, Webhook
 from inbox.secrets import SIGNATURE
+from inbox.verification.schemes import checks_of
 
 DAYS = 7
 COUNTED = 20_000
@@ -88,9 +89,17 @@ def _receiving(source: Source, now: datetime) -> SafeString:
         "retention": words.retention_sentence(source.retention, settings.RETENTION_WEBHOOKS_DAYS),
         "addresses": source.allowed_addresses,
         "is_unconfirmed": source.is_open and not source.open_confirmed,
+        "has_unknown_address": _signs_unknown_address(source),
         "has_default_answer": not source.response,
     }
     return SafeString(render_to_string("inbox/source_receiving.html", shown))
+
+
+def _signs_unknown_address(source: Source) -> bool:
+    """Whether its sender signs the address that it calls, which this lab does not know: nothing can be verified."""
+    checks = checks_of(source.scheme, source.scheme_settings)
+    is_known = settings.PUBLIC_URL or source.scheme_settings.get("url")
+    return not is_known and bool(checks) and all(check.signs_url for check in checks)
 
 
 def state_label(source: Source) -> SafeString:

@@ -137,7 +137,8 @@ def scheme_lines(scheme: str, options: dict[str, Any]) -> list[str]:
         tolerance = options.get("tolerance_seconds") or max(getattr(check, "tolerance_seconds", 0) for check in checks)
         sentences.append(f"The signed time may be off by {span(tolerance)}, in both directions.")
     if any(check.signs_url for check in checks):
-        sentences.append("The address is signed, too: give the sender exactly the one above.")
+        exactly = options.get("url") or "the one above"
+        sentences.append(f"The address is signed, too: give the sender exactly {exactly}.")
     return sentences
 
 

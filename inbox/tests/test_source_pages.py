@@ -320,6 +320,23 @@ def test_a_scheme_says_header_and_content():
     assert "X-Slack-Signature: v0=HMAC-SHA256 of v0:timestamp:body in hex." in words.scheme_lines("slack", {})
 
 
+def test_a_signed_address_that_is_not_known_is_marked_until_it_is_set(console, settings):
+    source = create_source(name="shop", scheme="twilio", secrets=[{"value": SECRET}])
+    alert = "every request is refused until PUBLIC_URL is set"
+
+    unknown = shown(console, source)
+    settings.PUBLIC_URL = "https://lab.example.com"
+    public = shown(console, source)
+    settings.PUBLIC_URL = ""
+    Source.objects.update(scheme_settings={"url": "https://shop.example.com/hooks"})
+    named = shown(console, source)
+
+    assert alert in unknown
+    assert alert not in public
+    assert alert not in named
+    assert "give the sender exactly https://shop.example.com/hooks" in named
+
+
 def test_an_open_source_is_marked_until_somebody_confirms_it(console):
     source = SourceFactory(scheme="none")
 
