@@ -13,6 +13,7 @@ from inbox.handshakes import FLAG, Handshake, find_handshake
 from inbox.incoming import IncomingRequest, clean_text, limit_headers
 from inbox.models import Source, Webhook
 from inbox.signals import webhook_received
+from inbox.sources import SourceChanged
 from inbox.terms import MOST_TERMS, body_terms
 from inbox.verification import judge
 from inbox.verification.results import Verdict, Verification
@@ -25,7 +26,9 @@ _INSERT = f"""
     INSERT INTO {Webhook._meta.db_table} ({", ".join(str(field.column) for field in _FIELDS)})
     VALUES ({", ".join("%s" for _ in _FIELDS)})
     ON CONFLICT DO NOTHING
-    RETURNING id, received_at
+    RETURNING id, received_at, (
+        SELECT updated_at FROM {Source._meta.db_table} WHERE name = {Webhook._meta.db_table}.source
+    )
 """  # noqa: S608 - the names of our own model
 
 
@@ -35,7 +38,8 @@ def receive_webhook(
     """Store `request` and let the other apps react to it, all or nothing.
 
     What `source` has sent before makes a duplicate, linked to the first, which starts nothing; neither does a request
-    whose sender is not accepted, kept as `rejected`, nor a handshake. Raises CertificateUnavailable.
+    whose sender is not accepted, kept as `rejected`, nor a handshake. Raises CertificateUnavailable, and SourceChanged
+    if `source` is no longer as it is in the database.
     """
     verdict = verdict or judge.verify(source, request)
     if handshake and not verdict.accepted:
@@ -46,7 +50,7 @@ def receive_webhook(
             webhook.flags = sorted({*webhook.flags, FLAG})
         elif verdict.accepted:
             dedupe.assign_key(webhook, source, request)
-        while not _insert(webhook):
+        while not _insert(webhook, source):
             dedupe.link_to_first(webhook)
         if _is_news(webhook):
             offers: list[tuple[Any, Any]] = webhook_received.send(sender=Webhook, webhook=webhook)
@@ -135,7 +139,7 @@ def _cut(text: str, flag: str, flags: set[str]) -> str:
     return text[:MAX_NAME_CHARACTERS]
 
 
-def _insert(webhook: Webhook) -> bool:
+def _insert(webhook: Webhook, source: Source) -> bool:
     """Insert `webhook` unless its delivery id is taken; of two that race for one id, the later waits for the first."""
     values = [field.get_db_prep_save(field.pre_save(webhook, add=True), connection) for field in _FIELDS]
     with connection.cursor() as cursor:
@@ -143,7 +147,9 @@ def _insert(webhook: Webhook) -> bool:
         row = cursor.fetchone()
     if row is None:
         return False
-    webhook.pk, webhook.received_at = row
+    webhook.pk, webhook.received_at, source_updated_at = row
+    if source_updated_at != source.updated_at:  # both None for a name without a source
+        raise SourceChanged(source)
     webhook._state.adding = False
     return True
 

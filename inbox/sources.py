@@ -1,4 +1,8 @@
-"""Which source a request belongs to: looked up for every request, hence remembered for a moment in each process."""
+"""Which source a request belongs to: looked up for every request, hence remembered for a moment in each process.
+
+What is remembered may be old, but only rates and sizes are limited by it: before a name is refused its row is read, and the
+statement that stores a request tells whether the row has changed since (see `SourceChanged`).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import time
 
 from django.conf import settings
 
+from automation_lab.core.exceptions import Unavailable
 from inbox.models import Source
 
 MAX_REMEMBERED = 1000
@@ -13,15 +18,27 @@ MAX_REMEMBERED = 1000
 _remembered: dict[str, tuple[float, Source | None]] = {}
 
 
-def find_source(name: str) -> Source | None:
-    """The source that receives under `name`; one without a row of its own if unknown names are accepted, else None.
+class SourceChanged(Unavailable):
+    """A request was judged by a source as it is no longer; nothing is stored. The next look-up finds it as it is."""
 
-    Changes made by another process are seen INBOX_SOURCE_CACHE_SECONDS later.
-    """
-    source = _stored_source(name)
-    if source is None:
-        return Source(name=name) if settings.INBOX_ACCEPT_UNKNOWN else None
-    return source if source.enabled else None
+    code = "source_changed"
+
+    def __init__(self, source: Source) -> None:
+        super().__init__("The settings of this source are being changed: try again.")
+        forget(source.name)
+
+
+def find_source(name: str) -> Source | None:
+    """The source that receives under `name`; one without a row of its own if unknown names are accepted, else None."""
+    read_at, source = _remembered.get(name, (float("-inf"), None))
+    is_recent = time.monotonic() - read_at < settings.INBOX_SOURCE_CACHE_SECONDS
+    if not is_recent or not _receives(source):
+        source = _read(name)
+    return source or Source(name=name) if _receives(source) else None
+
+
+def _receives(source: Source | None) -> bool:
+    return source.enabled if source else settings.INBOX_ACCEPT_UNKNOWN
 
 
 def forget(name: str) -> None:
@@ -29,11 +46,8 @@ def forget(name: str) -> None:
     _remembered.pop(name, None)
 
 
-def _stored_source(name: str) -> Source | None:
-    now = time.monotonic()
-    read_at, source = _remembered.get(name, (float("-inf"), None))
-    if now - read_at < settings.INBOX_SOURCE_CACHE_SECONDS:
-        return source
+def _read(name: str) -> Source | None:
+    now = time.monotonic()  # before reading, so that it is never taken for younger than it is
     source = Source.objects.filter(name=name).first()
     if len(_remembered) >= MAX_REMEMBERED:
         _remembered.clear()

@@ -17,17 +17,27 @@ from automation_lab.core.exceptions import AutomationLabError, Invalid
 from automation_lab.core.request_body import read_body
 from inbox import limits
 from inbox.handshakes import find_handshake
-from inbox.incoming import read_request
+from inbox.incoming import IncomingRequest, read_request
 from inbox.models import Source, Webhook
 from inbox.presets import PRESETS
 from inbox.receiving import receive_webhook
-from inbox.sources import find_source
+from inbox.sources import SourceChanged, find_source
 from inbox.validators import is_source_name
 from inbox.verification import judge
 
 logger = logging.getLogger(__name__)
 UNAVAILABLE = (OperationalError, InterfaceError)
 BODILESS = (204, 205, 304)
+
+
+class MethodNotAllowed(AutomationLabError):
+    """Answered as 405."""
+
+    code = "method_not_allowed"
+
+    def __init__(self, source: Source) -> None:
+        self.allowed = ", ".join(source.allowed_methods)
+        super().__init__(f"This source accepts {self.allowed}.")
 
 
 @csrf_exempt
@@ -43,11 +53,7 @@ def receive(request: HttpRequest, name: str) -> HttpResponse:
 
 
 def _receive(request: HttpRequest, name: str) -> HttpResponse:
-    source = find_source(name) if is_source_name(name) else None
-    if source is None:
-        raise Http404  # the same answer for a bad, an unknown and a disabled name
-    if request.method not in source.allowed_methods:
-        return _method_not_allowed(request, source)
+    source = _find_source(request, name)
     limits.take(limits.limits_for(source, client_address(request)))
     raw_body = read_body(request, source.max_body_bytes or settings.INBOX_MAX_BODY_BYTES)
     if not source.is_stored:
@@ -57,6 +63,22 @@ def _receive(request: HttpRequest, name: str) -> HttpResponse:
         raise Invalid(
             "The chunked body is empty or broken; an empty one has Content-Length: 0.", code="incomplete_body"
         )
+    try:
+        return _take_in(request, source, received)
+    except SourceChanged:
+        return _take_in(request, _find_source(request, name), received)
+
+
+def _find_source(request: HttpRequest, name: str) -> Source:
+    source = find_source(name) if is_source_name(name) else None
+    if source is None:
+        raise Http404  # the same answer for a bad, an unknown and a disabled name
+    if request.method not in source.allowed_methods:
+        raise MethodNotAllowed(source)
+    return source
+
+
+def _take_in(request: HttpRequest, source: Source, received: IncomingRequest) -> HttpResponse:
     verdict = judge.verify(source, received)
     handshake = find_handshake(source, received, verdict)
     webhook = receive_webhook(request=received, source=source, verdict=verdict, handshake=handshake)
@@ -103,10 +125,9 @@ def _custom_response(response: dict[str, Any], status: int) -> HttpResponse:
     return answer
 
 
-def _method_not_allowed(request: HttpRequest, source: Source) -> HttpResponse:
-    allowed = ", ".join(source.allowed_methods)
-    response = _problem(request, 405, "method_not_allowed", f"This source accepts {allowed}.")
-    response["Allow"] = allowed
+def _method_not_allowed(request: HttpRequest, exc: MethodNotAllowed) -> HttpResponse:
+    response = _problem(request, 405, exc.code, exc.message)
+    response["Allow"] = exc.allowed
     return response
 
 
@@ -117,6 +138,8 @@ def _refuse(request: HttpRequest, exc: Exception) -> HttpResponse:
         logger.error("A webhook could not be stored: %s", exc)
     if isinstance(exc, limits.RateLimited):
         return _too_many(request, exc)
+    if isinstance(exc, MethodNotAllowed):
+        return _method_not_allowed(request, exc)
     found = problems.describe(exc)
     assert found is not None  # noqa: S101 - every class caught above is described
     status, code, detail, _ = found

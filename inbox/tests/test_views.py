@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import hmac
 import json
 import os
 
 import pytest
 from django.db import connection
 from django.test import Client
+from django.utils import timezone
 
-from inbox.models import Webhook
+from inbox import services, sources
+from inbox.models import Source, Webhook
 from inbox.tests.factories import SourceFactory
 
 pytestmark = pytest.mark.django_db
@@ -201,3 +204,69 @@ def test_without_a_database_the_sender_is_asked_to_come_again(sender, monkeypatc
 
     assert (response.status_code, response["Retry-After"]) == (503, "5")
     assert response.json()["type"] == "urn:automation-lab:problem:database_unavailable"
+
+
+# --- sources that another process changes -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def remembering(settings):
+    """What is changed inside a test's transaction is never forgotten here, as if another process had changed it."""
+    settings.INBOX_SOURCE_CACHE_SECONDS = 60
+    yield
+    sources.forget("github")
+
+
+def send(sender, secret=b"", **headers):
+    if secret:
+        headers["X-Hub-Signature-256"] = f"sha256={hmac.new(secret, b'{}', 'sha256').hexdigest()}"
+    return sender.post(PATH, b"{}", "application/json", headers=headers).status_code
+
+
+def test_secrets_are_rotated_without_a_gap(sender, remembering):
+    source = services.create_source(name="github", scheme="github", secrets=[{"value": "old"}])
+    assert send(sender, b"old") == 201
+
+    services.update_source(source=source, secrets=[{"id": source.secrets[0]["id"]}, {"value": "new"}])
+    assert (send(sender, b"new"), send(sender, b"old")) == (201, 201)
+
+    services.update_source(source=source, secrets=[{"id": source.secrets[1]["id"]}])
+    assert (send(sender, b"old"), send(sender, b"new")) == (401, 201)
+    assert Webhook.objects.filter(status="rejected").count() == 1
+
+
+def test_a_name_in_use_is_closed_at_once(sender, remembering):
+    assert send(sender) == 201
+
+    source = services.create_source(name="github", scheme="github", secrets=[{"value": "secret"}])
+    assert (send(sender), send(sender, b"secret")) == (401, 201)
+
+    services.update_source(source=source, enabled=False)
+    assert (send(sender, b"secret"), Webhook.objects.count()) == (404, 3)
+
+    services.update_source(source=source, enabled=True)
+    assert send(sender, b"secret") == 201
+
+    services.update_source(source=source, allowed_methods=["PUT"])
+    assert (send(sender, b"secret"), Webhook.objects.count()) == (405, 4)
+
+
+def test_a_source_receives_from_its_creation_to_its_end(sender, remembering, settings):
+    settings.INBOX_ACCEPT_UNKNOWN = False
+    assert send(sender) == 404
+
+    source = services.create_source(name="github")
+    assert send(sender) == 201
+
+    services.delete_source(source=source)
+    assert (send(sender), Webhook.objects.count()) == (404, 1)
+
+
+def test_a_source_that_changes_all_the_time_lets_its_sender_come_again(sender, monkeypatch):
+    stale = Source(name="github", updated_at=timezone.now())
+    monkeypatch.setattr("inbox.views.find_source", lambda name: stale)
+
+    response = sender.post(PATH, b"{}", "application/json")
+
+    assert (response.status_code, response["Retry-After"]) == (503, "5")
+    assert not Webhook.objects.exists()
