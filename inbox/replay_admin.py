@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import admin, messages
@@ -18,9 +17,9 @@ from unfold.enums import ActionVariant
 
 from automation_lab.core import display as show
 from automation_lab.core.admin import (
-    LabModelAdmin,
     Panel,
     ReadOnlyAdmin,
+    ServiceAdmin,
     confirmation,
     duration_column,
     id_column,
@@ -33,7 +32,7 @@ from automation_lab.core.admin import (
 )
 from automation_lab.core.exceptions import Invalid
 from automation_lab.core.registry import replay_targets
-from inbox import replays, selection
+from inbox import replays, saved_views
 from inbox.models import Forward, ForwardAttempt, Replay, SavedView
 
 PANEL_ROWS = 20
@@ -230,28 +229,17 @@ class ForwardAttemptAdmin(ReadOnlyAdmin):
 
 
 class SavedViewForm(forms.ModelForm):
-    """A query that the list and the API both understand, under a name that its owner has not given yet."""
-
-    owner: Any = None
-    """Set by the admin: whose view it is."""
-
-    def clean_name(self) -> str:
-        name: str = self.cleaned_data["name"]
-        if SavedView.objects.filter(owner=self.owner, name=name).exclude(pk=self.instance.pk).exists():
-            raise forms.ValidationError("You have a view of this name already.")
-        return name
+    """A query that the list and the API both understand."""
 
     def clean_query(self) -> str:
         try:
-            filters = selection.parse_query(self.cleaned_data["query"])
-            selection.select_webhooks(filters)
+            return saved_views.normalised_query(self.cleaned_data["query"])
         except Invalid as error:
             raise forms.ValidationError(error.message) from error
-        return urlencode(filters)
 
 
 @admin.register(SavedView)
-class SavedViewAdmin(LabModelAdmin):
+class SavedViewAdmin(ServiceAdmin):
     """One's own views, and those that others share; only the owner changes one."""
 
     form = SavedViewForm
@@ -289,14 +277,15 @@ class SavedViewAdmin(LabModelAdmin):
     def show_query(self, view: SavedView) -> Any:
         return show.link(f"{show.list_url('inbox.webhook')}?{view.query}", show.shortened(view.query) or "everything")
 
-    def get_form(self, request: HttpRequest, obj: SavedView | None = None, **kwargs: Any) -> Any:
-        form = super().get_form(request, obj, **kwargs)
-        return type("OwnedSavedViewForm", (form,), {"owner": obj.owner if obj else request.user})
+    def create(self, request: HttpRequest, fields: dict[str, Any]) -> SavedView:
+        view = SavedView(owner=request.user)  # type: ignore[misc]  # somebody is signed in
+        return saved_views.save_view(view=view, **fields)
 
-    def save_model(self, request: HttpRequest, obj: SavedView, form: Any, change: bool) -> None:
-        if not change:
-            obj.owner_id = request.user.pk  # type: ignore[assignment]  # somebody is signed in
-        super().save_model(request, obj, form, change)
+    def update(self, request: HttpRequest, instance: SavedView, changes: dict[str, Any]) -> SavedView:
+        return saved_views.save_view(view=instance, **changes)
+
+    def destroy(self, instance: SavedView) -> None:
+        instance.delete()
 
     def response_add(self, request: HttpRequest, obj: SavedView, post_url_continue: str | None = None) -> HttpResponse:
         self.message_user(request, f"Saved: {obj.name} stands above the list.", messages.SUCCESS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlencode
 
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
@@ -19,7 +18,7 @@ from automation_lab.core.serializers import (
     StrictModelSerializer,
     StrictSerializer,
 )
-from inbox import replays, selection
+from inbox import replays, saved_views
 from inbox.models import Forward, ForwardAttempt, Replay, SavedView
 from inbox.replay_models import FASTEST_RATE, SLOWEST_RATE
 
@@ -190,7 +189,8 @@ class SavedViewSerializer(StrictModelSerializer):
         fields = ["id", "name", "query", "shared", "owner", "created_at", "updated_at"]
         read_only_fields = ["created_at", "updated_at"]
 
-    def validate_query(self, value: str) -> str:
-        filters = selection.parse_query(value)
-        selection.select_webhooks(filters)
-        return urlencode(filters)
+    def create(self, validated_data: dict[str, Any]) -> SavedView:
+        return saved_views.save_view(view=SavedView(owner=self.context["request"].user), **validated_data)
+
+    def update(self, instance: SavedView, validated_data: dict[str, Any]) -> SavedView:
+        return saved_views.save_view(view=instance, **validated_data)

@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from automation_lab.core import audit
-from automation_lab.core.exceptions import Conflict, Invalid, NotFound
+from automation_lab.core.exceptions import Invalid, NotFound
 from automation_lab.core.permissions import check_scope
 from automation_lab.core.registry import replay_targets
 from automation_lab.core.viewsets import (
@@ -162,19 +162,6 @@ class SavedViewViewSet(
         # Seeing a shared view is not changing it.
         shared = Q(shared=True) if self.request.method in ("GET", "HEAD", "OPTIONS") else Q(pk=None)
         return super().get_queryset().filter(own | shared)
-
-    def perform_create(self, serializer: Any) -> SavedView:
-        self._check_name(serializer)
-        return serializer.save(owner=self.request.user)
-
-    def perform_update(self, serializer: Any) -> SavedView:
-        self._check_name(serializer)
-        return serializer.save()
-
-    def _check_name(self, serializer: Any) -> None:
-        others = SavedView.objects.filter(owner=self.request.user.pk, name=serializer.validated_data.get("name"))
-        if others.exclude(pk=serializer.instance.pk if serializer.instance else 0).exists():
-            raise Conflict("You have a view of this name already.", field="name")
 
 
 def check_target(request: Request, name: str) -> str:

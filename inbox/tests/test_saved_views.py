@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 from django.contrib.auth.models import Group, User
 from rest_framework.test import APIClient
 
 from automation_lab import tokens
+from automation_lab.core.execution.tests.helpers import together
 from inbox.models import SavedView
 
 pytestmark = pytest.mark.django_db
 VIEWS = "/v1/webhooks/views"
+ADD = "/admin/inbox/savedview/add/"
 
 
 def client_of(user):
@@ -100,3 +104,21 @@ def test_the_list_needs_the_same_queries_for_one_row_and_for_many(api, admin_use
 
     with django_assert_num_queries(3):
         assert api.get(VIEWS).json()["count"] == count
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("kind", "address", "saved", "refused"),
+    [("api", VIEWS, 201, 409), ("browser", ADD, 302, 200)],
+    ids=["API", "console"],
+)
+def test_of_saves_that_race_for_one_name_one_is_kept_and_the_others_are_told(request, kind, address, saved, refused):
+    client = request.getfixturevalue(kind)
+    clients = [copy.copy(client) for _ in range(6)]
+
+    answers = together([lambda each=each: each.post(address, {"name": "mine", "query": ""}) for each in clients])
+
+    assert sorted(answer.status_code for answer in answers) == sorted([saved, *[refused] * 5])
+    told = [b"You have a view of this name already." in answer.content for answer in answers]
+    assert told.count(True) == 5
+    assert SavedView.objects.count() == 1
