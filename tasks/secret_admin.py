@@ -11,19 +11,10 @@ from unfold.contrib.filters.admin import BooleanRadioFilter, ChoicesDropdownFilt
 from unfold.decorators import display
 
 from automation_lab.core import display as show
-from automation_lab.core.admin import (
-    Panel,
-    ReadOnlyAdmin,
-    ServiceAdmin,
-    id_column,
-    panel_of,
-    section,
-    state_column,
-    text_column,
-    when_column,
-)
+from automation_lab.core.admin import Panel, ServiceAdmin, panel_of, section, text_column, when_column
 from automation_lab.core.console_forms import ServiceForm, WriteOnlyField, required_on_add
 from automation_lab.core.exceptions import Invalid
+from automation_lab.core.execution.admin import HistoryAdmin
 from tasks import channels, secrets
 from tasks.models import Notification, NotificationChannel, Secret
 
@@ -173,29 +164,22 @@ class NotificationChannelAdmin(ServiceAdmin):
 
 
 @admin.register(Notification)
-class NotificationAdmin(ReadOnlyAdmin):
+class NotificationAdmin(HistoryAdmin):
     list_display = ["show_id", "show_status", "channel", "event", "show_title", "count", "show_created_at"]
-    list_display_links = ["show_id"]
-    list_filter = [("status", ChoicesDropdownFilter)]
     list_select_related = ["channel"]
     list_defer = ["text", "channel__target_ciphertext"]
     date_hierarchy = "created_at"
     search_exact = ["id"]
-    sortable_by: list[str] = []
     fieldsets = [
         section(None, "show_status|channel event|subject count|show_first_at title show_text url show_error"),
         section("Timing", "show_created_at|show_due_at show_started_at|show_finished_at attempt|worker"),
     ]
 
-    show_id = id_column
-    show_status = state_column()
     show_text = text_column("text")
     show_error = text_column("error_message", "Error")
     show_first_at = when_column("first_at", "First event")
     show_created_at = when_column("created_at")
     show_due_at = when_column("due_at")
-    show_started_at = when_column("started_at")
-    show_finished_at = when_column("finished_at")
 
     @display(description="Title")
     def show_title(self, message: Notification) -> Any:
