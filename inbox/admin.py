@@ -72,7 +72,7 @@ class WebhookAdmin(replaying.ReplayPages, ServiceAdmin):
         "show_id",
         "show_received_at",
         "show_status",
-        "source",
+        "show_sender",
         "show_event",
         "show_first_line",
         "show_verification",
@@ -81,7 +81,7 @@ class WebhookAdmin(replaying.ReplayPages, ServiceAdmin):
     ]
     rejected_display = [
         "show_id",
-        "source",
+        "show_sender",
         "show_event",
         "show_verification",
         "show_why",
@@ -131,6 +131,7 @@ class WebhookAdmin(replaying.ReplayPages, ServiceAdmin):
 
     show_id = id_column
     show_status = state_column("status", "Status")
+    show_sender = column("source", show.clipped)
     show_verification = column("verification", columns.verification_label)
     show_size = size_column("size_bytes")
     show_remote_addr = column("remote_addr", lambda address: address or show.EMPTY, "From")

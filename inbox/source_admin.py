@@ -18,7 +18,7 @@ from unfold.enums import ActionVariant
 from unfold.forms import BaseDialogForm
 
 from automation_lab.core import display as show
-from automation_lab.core.admin import Panel, ServiceAdmin, confirmation, section, when_column
+from automation_lab.core.admin import Panel, ServiceAdmin, column, confirmation, section, when_column
 from automation_lab.core.console_forms import add_errors, dialog_again
 from automation_lab.core.exceptions import AutomationLabError
 from inbox import services
@@ -67,7 +67,7 @@ class SourceAdmin(ServiceAdmin):
         "show_rate_limit",
         "show_refused",
         "show_last_received",
-        "description",
+        "show_description",
     ]
     list_filter = [("enabled", BooleanRadioFilter)]
     search_fields = ["name", "description"]
@@ -96,6 +96,7 @@ class SourceAdmin(ServiceAdmin):
         *fieldsets[-2:],
     ]
 
+    show_description = column("description", show.clipped)
     show_created_at = when_column("created_at")
     show_updated_at = when_column("updated_at")
 

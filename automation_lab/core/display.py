@@ -358,3 +358,8 @@ def shortened(text: str, length: int = 80) -> SafeString:
     if len(text) <= length:
         return conditional_escape(text)
     return format_html('<span title="{}">{}…</span>', text[:2000], text[: length - 1])
+
+
+def clipped(text: str) -> SafeString:
+    """`text` on one line, cut by its column in lists, whole on hover."""
+    return format_html('<span class="lab-clip" title="{}">{}</span>', text[:2000], text) if text else EMPTY

@@ -86,6 +86,15 @@ def test_the_list_needs_the_same_few_queries_for_one_row_and_for_fifty(as_role, 
         client.get(page("changelist"))
 
 
+def test_a_long_source_and_event_are_cut_by_their_columns_and_whole_on_hover(console):
+    WebhookFactory(source="s" * 64, event_type="e" * 120)
+
+    shown = console.get(page("changelist")).content.decode()
+
+    assert f'<span class="lab-clip" title="{"s" * 64}">' in shown
+    assert f'<span class="lab-clip" title="{"e" * 120}">' in shown
+
+
 def test_a_body_that_is_no_text_is_named_binary(console):
     WebhookFactory(raw_body=b"\x00\x01\x02")
 

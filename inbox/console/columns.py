@@ -52,7 +52,7 @@ def event(webhook: Webhook) -> SafeString:
     method = [] if webhook.method == "POST" else [show.tag(webhook.method)]
     handshake = [show.tag("handshake")] if "handshake" in webhook.flags else []
     repeats = [repetition(webhook)] if webhook.is_duplicate or webhook.duplicate_count else []
-    return show.joined([*method, *handshake, show.shortened(webhook.event_type, 40), *repeats])
+    return show.joined([*method, *handshake, show.clipped(webhook.event_type), *repeats])
 
 
 def repetition(webhook: Webhook) -> Any:
