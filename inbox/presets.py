@@ -1,7 +1,8 @@
 """What is known of the providers: where each puts the event type and its own id of a delivery. Data; one small reader.
 
 A place is `header:NAME`, `body:dotted.path` (a number picks from a list), `form:FIELD` or `query:NAME`; places joined with
-`+` are all needed and make one value. The first place of a rule that holds something wins.
+`+` are all needed and make one value. The first place of a rule that holds something wins. Some providers need two more:
+`form_json:FIELD.dotted.path` reads JSON in a form, and `key:PART` is the first name in the body that holds PART.
 Source: the providers' own documentation of their webhooks.
 """
 
@@ -11,9 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from automation_lab.core.safe_json import parse_webhook_body
+
 if TYPE_CHECKING:
     from inbox.incoming import IncomingRequest
     from inbox.models import Source
+
+JSON = "application/json"
 
 Places = tuple[str, ...]
 
@@ -67,14 +72,15 @@ PRESETS: dict[str, Preset] = {
     "atlassian": Preset(("header:X-Event-Key", "body:webhookEvent"), ("header:X-Atlassian-Webhook-Identifier",)),
     "paddle": Preset(("body:event_type",), ("body:event_id",)),
     "meta": Preset(("body:entry.0.changes.0.field", "body:object"), (), 200),
-    "x": Preset(),
+    "x": Preset(("key:_event",)),
     "xero": Preset(("body:events.0.eventType",), (), 200),
     "sns": Preset(("header:X-Amz-Sns-Message-Type", "body:Type"), ("body:MessageId",)),
     "dropbox": Preset(),
-    "mandrill": Preset(),
+    "mandrill": Preset(("form_json:mandrill_events.0.event",)),
     "customerio": Preset(("body:metric",), ("body:event_id",)),
     "onfleet": Preset(("body:triggerName",)),
     "calcom": Preset(("body:triggerEvent",)),
+    "mautic": Preset(("key:mautic.",)),
 }
 
 WELL_KNOWN = Preset(
@@ -138,7 +144,12 @@ def _read(place: str, request: IncomingRequest, body: Any) -> str:
         return request.form.get(name, "").strip()
     if kind == "query":
         return request.query(name).strip()
-    return _text(_walk(body, name.split(".")))
+    if kind == "key":
+        return next((key for key in body if name in key), "") if isinstance(body, dict) else ""
+    path = name.split(".")
+    if kind == "form_json":
+        body = parse_webhook_body(request.form.get(path.pop(0), "").encode("utf-8", "surrogatepass"), JSON).value
+    return _text(_walk(body, path))
 
 
 def _walk(value: Any, path: list[str]) -> Any:

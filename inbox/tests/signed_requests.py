@@ -358,6 +358,7 @@ SIGNED = [
         other_secret="00112233445566778899aabbccddeefe",
     ),
     header("X-Cal-Signature-256", "calcom", BODY_HEX),
+    header("Webhook-Signature", "mautic", BODY_BASE64),
     header("X-Signature", "hmac", BODY_HEX),
     header(
         "X-Shop-Signature",

@@ -49,6 +49,8 @@ def form(**fields):
         ("sns", {"X-Amz-Sns-Message-Type": "Notification"}, {"MessageId": "m"}, "Notification", "m"),
         ("meta", {}, {"object": "page", "entry": [{"changes": [{"field": "feed"}]}]}, "feed", ""),
         ("discord", {}, {"type": 1}, "1", ""),
+        ("x", {}, {"for_user_id": "2", "tweet_create_events": [{}]}, "tweet_create_events", ""),
+        ("mautic", {}, {"timestamp": 1, "mautic.lead_post_save_new": [{}]}, "mautic.lead_post_save_new", ""),
         ("none", {"X-Github-Event": "ping", "X-Github-Delivery": "g-2"}, {}, "ping", "g-2"),
         ("none", {"Idempotency-Key": "k"}, {"event": "paid"}, "paid", "k"),
         ("none", {}, {"type": "a", "id": "not a delivery id"}, "a", ""),
@@ -69,6 +71,14 @@ def test_a_form_is_read_for_the_providers_that_send_one():
 
     assert found("twilio", request) == ("delivered", "SM1:delivered")
     assert found("slack", form(command="/deploy")) == ("/deploy", "")
+    assert found("mandrill", form(mandrill_events='[{"event": "open", "_id": "m"}]')) == ("open", "")
+
+
+@pytest.mark.parametrize("events", ["", "[]", "{}", "[[", "[" * 100_000, "\ud800", '[{"event": ["open"]}]', "é"])
+def test_a_form_without_what_a_provider_puts_there_names_nothing(events):
+    request = form(mandrill_events=events.encode("utf-8", "surrogatepass"))
+
+    assert found("mandrill", request) == ("", "")
 
 
 def test_a_form_of_too_many_fields_names_nothing():

@@ -123,6 +123,11 @@ def test_the_time_is_judged_as_it_was_when_it_came(api):
         (SECRET, incoming(BODY, headers=[("Paypal-Transmission-Sig", "AAAA")]), "the header of the scheme paypal"),
         (SECRET, incoming(b'{"notificationItems": []}'), "the fields of the scheme adyen"),
         (SECRET, incoming(b'{"signature": {"token": "t"}}'), "the fields of the scheme mailgun"),
+        (
+            SECRET,
+            incoming(BODY, headers=[("Webhook-Signature", "AAAA")]),
+            "webhook-signature, the header of the scheme",
+        ),
         (SECRET, signed(header=f"SHA256={signature().hexdigest()}"), "comes with SHA256= in front, not sha256=."),
         (SECRET, incoming(BODY), "stands in X-Hub-Signature-256"),
     ],

@@ -234,12 +234,12 @@ def _other_schemes(scheme: str, context: Context) -> Iterator[Variant]:
 
 def _foreign_headers(scheme: str, context: Context) -> Iterator[str]:
     """Providers whose signatures came along, although nothing verifies."""
-    own = {check.header for check in checks_of(scheme, context.options)}
+    own = {check.header.lower() for check in checks_of(scheme, context.options)}
     for other, checks in SCHEMES.items():
         for check in checks:
             if (
                 other != scheme
-                and (not check.header or check.header not in own)
+                and (not check.header or check.header.lower() not in own)
                 and check.is_carried_by(context.request)
             ):
                 where = f"{check.header}, the header" if check.header else "the fields"

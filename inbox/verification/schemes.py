@@ -142,6 +142,7 @@ SCHEMES: dict[str, tuple[Check, ...]] = {
     ),
     "onfleet": (Scheme(header="X-Onfleet-Signature", algorithm="sha512", key="hex"),),
     "calcom": (Scheme(header="X-Cal-Signature-256"),),
+    "mautic": (Scheme(header="Webhook-Signature", encoding="base64"),),
 }
 
 
