@@ -14,7 +14,6 @@ from unfold.enums import ActionVariant
 
 from automation_lab.core import display as show
 from automation_lab.core.admin import (
-    LabModelAdmin,
     Panel,
     ServiceAdmin,
     confirmation,
@@ -33,7 +32,7 @@ from automation_lab.core.console_forms import (
 from automation_lab.core.console_pages import row_or_404
 from automation_lab.core.console_widgets import RetryPolicyTextarea
 from tasks.notify_field import NotifyField
-from workflows import definition_tree, execution_admin, services, transfer, version_admin  # noqa: F401 - two register their own
+from workflows import definition_tree, execution_admin, named, services, transfer, version_admin  # noqa: F401 - two register their own
 from workflows.dry_run_page import dry_run_view
 from workflows.import_page import import_view
 from workflows.models import MessageTemplate, NamedSchema, Workflow, WorkflowExecution
@@ -298,11 +297,11 @@ class MessageTemplateForm(ServiceForm):
         fields = ["name", "to", "subject", "text", "html"]
 
     def check(self) -> None:
-        services.check_template(self.cleaned_data)
+        named.check_template(self.cleaned_data)
 
 
 @admin.register(MessageTemplate)
-class MessageTemplateAdmin(LabModelAdmin):
+class MessageTemplateAdmin(ServiceAdmin):
     form = MessageTemplateForm
     list_display = ["name", "subject", "to", "show_updated_at"]
     list_defer = ["text", "html"]
@@ -311,6 +310,15 @@ class MessageTemplateAdmin(LabModelAdmin):
     fieldsets = [section(None, "name to subject text html")]
 
     show_updated_at = when_column("updated_at", "Changed", ordering=True)
+
+    def create(self, request: HttpRequest, fields: dict[str, Any]) -> MessageTemplate:
+        return named.save_template(row=MessageTemplate(), **fields)
+
+    def update(self, request: HttpRequest, instance: MessageTemplate, changes: dict[str, Any]) -> MessageTemplate:
+        return named.save_template(row=instance, **changes)
+
+    def destroy(self, instance: MessageTemplate) -> None:
+        instance.delete()
 
 
 class NamedSchemaForm(ServiceForm):
@@ -321,11 +329,11 @@ class NamedSchemaForm(ServiceForm):
         fields = ["name", "description", "schema"]
 
     def check(self) -> None:
-        services.check_named_schema(self.instance.schema)
+        named.check_schema(self.instance.schema)
 
 
 @admin.register(NamedSchema)
-class NamedSchemaAdmin(LabModelAdmin):
+class NamedSchemaAdmin(ServiceAdmin):
     form = NamedSchemaForm
     list_display = ["name", "description", "show_updated_at"]
     list_defer = ["schema"]
@@ -334,3 +342,12 @@ class NamedSchemaAdmin(LabModelAdmin):
     fieldsets = [section(None, "name description schema")]
 
     show_updated_at = when_column("updated_at", "Changed", ordering=True)
+
+    def create(self, request: HttpRequest, fields: dict[str, Any]) -> NamedSchema:
+        return named.save_schema(row=NamedSchema(), **fields)
+
+    def update(self, request: HttpRequest, instance: NamedSchema, changes: dict[str, Any]) -> NamedSchema:
+        return named.save_schema(row=instance, **changes)
+
+    def destroy(self, instance: NamedSchema) -> None:
+        instance.delete()

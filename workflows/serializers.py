@@ -7,7 +7,6 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from automation_lab.core.exceptions import Invalid
 from automation_lab.core.problems import FieldErrorSerializer
 from automation_lab.core.serializers import (
     JSONListField,
@@ -17,7 +16,7 @@ from automation_lab.core.serializers import (
     StrictModelSerializer,
     StrictSerializer,
 )
-from workflows import services
+from workflows import named, services
 from workflows.models import (
     MessageTemplate,
     NamedSchema,
@@ -232,9 +231,11 @@ class MessageTemplateSerializer(StrictModelSerializer):
         fields = ["id", "name", "to", "subject", "text", "html", "created_at", "updated_at"]
         read_only_fields = ["created_at", "updated_at"]
 
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        services.check_template(attrs)
-        return attrs
+    def create(self, validated_data: dict[str, Any]) -> MessageTemplate:
+        return named.save_template(row=MessageTemplate(), **validated_data)
+
+    def update(self, instance: MessageTemplate, validated_data: dict[str, Any]) -> MessageTemplate:
+        return named.save_template(row=instance, **validated_data)
 
 
 class NamedSchemaSerializer(StrictModelSerializer):
@@ -245,9 +246,8 @@ class NamedSchemaSerializer(StrictModelSerializer):
         fields = ["id", "name", "description", "schema", "created_at", "updated_at"]
         read_only_fields = ["created_at", "updated_at"]
 
-    def validate_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
-        try:
-            services.check_named_schema(schema)
-        except Invalid as error:
-            raise serializers.ValidationError(error.message, code=error.code) from error
-        return schema
+    def create(self, validated_data: dict[str, Any]) -> NamedSchema:
+        return named.save_schema(row=NamedSchema(), **validated_data)
+
+    def update(self, instance: NamedSchema, validated_data: dict[str, Any]) -> NamedSchema:
+        return named.save_schema(row=instance, **validated_data)

@@ -7,13 +7,13 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from automation_lab.core import clock, expressions, json_schema
+from automation_lab.core import clock
 from automation_lab.core.exceptions import Conflict, Invalid, NotFound
 from automation_lab.core.execution import idempotency, queue, retry
 from automation_lab.core.execution.models import LIVE_STATUSES
 from automation_lab.core.execution.results import storable
 from automation_lab.core.safe_json import dump
-from workflows import definition_tree, definitions, messages, starting, ticking, triggers
+from workflows import definitions, messages, starting, ticking, triggers
 from workflows.models import StepExecution, Workflow, WorkflowExecution, WorkflowVersion
 
 MAX_TIMEOUT_SECONDS = 366 * 86_400
@@ -110,24 +110,6 @@ def warnings(workflow: Workflow) -> list[dict[str, str]]:
 def definition_hash(workflow: Workflow) -> str:
     parts = {name: getattr(workflow, name) for name in DEFINITION}
     return hashlib.sha256(dump(parts, sort_keys=True).encode()).hexdigest()
-
-
-def check_template(parts: dict[str, Any]) -> None:
-    """Raise Invalid when a part of a message template cannot be parsed or names something unknown."""
-    faults = [
-        {"field": name, "code": error.code, "detail": error.message}
-        for name in ("to", "subject", "text", "html")
-        for error in expressions.check_message(
-            parts.get(name) or "", definition_tree.NAMES | {"error", "item", "index"}
-        )
-    ]
-    if faults:
-        raise Invalid("The message template is not valid.", errors=faults)
-
-
-def check_named_schema(schema: dict[str, Any]) -> None:
-    """Raise Invalid when it is not a JSON Schema that can be used."""
-    json_schema.check_schema(schema)
 
 
 # --- runs -------------------------------------------------------------------------------------------------------------

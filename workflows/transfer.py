@@ -10,7 +10,7 @@ from automation_lab.core import expressions, json_schema
 from automation_lab.core.exceptions import Conflict, Invalid
 from tasks.handlers.http_call import secret_names
 from tasks.models import Secret
-from workflows import definition_tree, services
+from workflows import definition_tree, named, services
 from workflows.models import MessageTemplate, NamedSchema, Workflow
 
 FORMAT = "automation-lab/workflow@1"
@@ -123,9 +123,9 @@ def _check(document: Any) -> None:
             errors=[{"field": fault.path, "code": fault.rule, "detail": fault.message} for fault in faults],
         )
     for template in document.get("templates", []):
-        services.check_template(template)
+        named.check_template(template)
     for schema in document.get("schemas", []):
-        services.check_named_schema(schema["schema"])
+        named.check_schema(schema["schema"])
 
 
 def _named(steps: list[dict[str, Any]]) -> dict[str, set[str]]:

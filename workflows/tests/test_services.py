@@ -158,17 +158,3 @@ def test_a_finished_run_is_not_cancelled(workflow):
 
     with pytest.raises(Conflict):
         services.cancel_execution(execution=run)
-
-
-@pytest.mark.parametrize("part", ["to", "subject", "text", "html"])
-def test_a_message_template_that_cannot_be_read_is_refused(part):
-    with pytest.raises(Invalid) as caught:
-        services.check_template({part: "{{ trigr.x }}"})
-
-    assert caught.value.errors[0]["field"] == part
-    services.check_template({part: "{{ trigger.data.x }} {{ item }} {{ callbacks.ok }}"})
-
-
-def test_a_schema_that_is_none_is_refused():
-    with pytest.raises(Invalid):
-        services.check_named_schema({"type": "nothing"})

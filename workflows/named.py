@@ -1,0 +1,64 @@
+"""Message templates and schemas, which steps name: every write of them, from API and console."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from django.db import IntegrityError, transaction
+
+from automation_lab.core import expressions, json_schema
+from automation_lab.core.exceptions import Invalid
+from workflows import definition_tree
+from workflows.models import MessageTemplate, NamedSchema
+
+TEMPLATE_PARTS = ("to", "subject", "text", "html")
+TEMPLATE_NAMES = definition_tree.NAMES | {"error", "item", "index"}
+Named = TypeVar("Named", MessageTemplate, NamedSchema)
+
+
+def save_template(*, row: MessageTemplate, **changes: Any) -> MessageTemplate:
+    """Write `row`, new or stored, with `changes`. Raises Invalid with every fault; a name that is taken is one."""
+    _change(row, changes)
+    check_template({part: getattr(row, part) for part in TEMPLATE_PARTS})
+    return _saved(row)
+
+
+def save_schema(*, row: NamedSchema, **changes: Any) -> NamedSchema:
+    """The same for a schema."""
+    _change(row, changes)
+    check_schema(row.schema)
+    return _saved(row)
+
+
+def check_template(parts: dict[str, Any]) -> None:
+    """Raise Invalid when a part of a message template cannot be parsed or names something unknown."""
+    faults = [
+        {"field": part, "code": error.code, "detail": error.message}
+        for part in TEMPLATE_PARTS
+        for error in expressions.check_message(parts.get(part) or "", TEMPLATE_NAMES)
+    ]
+    if faults:
+        raise Invalid("The message template is not valid.", errors=faults)
+
+
+def check_schema(schema: dict[str, Any]) -> None:
+    """Raise Invalid, on `schema`, when it is not a JSON Schema that can be used."""
+    try:
+        json_schema.check_schema(schema)
+    except Invalid as error:
+        raise Invalid(error.message, field="schema", code=error.code) from error
+
+
+def _change(row: MessageTemplate | NamedSchema, changes: dict[str, Any]) -> None:
+    for name, value in changes.items():
+        setattr(row, name, value)
+
+
+def _saved(row: Named) -> Named:
+    try:
+        with transaction.atomic():
+            row.save()
+    except IntegrityError as error:
+        what = row._meta.verbose_name
+        raise Invalid(f"A {what} named {row.name!r} exists already.", field="name", code="unique") from error
+    return row
