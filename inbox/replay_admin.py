@@ -61,6 +61,7 @@ class ReplayAdmin(ReadOnlyAdmin):
     actions_detail = ["stop"]
 
     class Media:
+        css = {"all": ["inbox/inbox.css"]}
         js = [forms.Script("automation_lab/run_page.js", type="module")]
 
     fieldsets = [
