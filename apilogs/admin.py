@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import DropdownFilter
 from unfold.decorators import display
@@ -131,7 +132,7 @@ class ApiLogAdmin(ReadOnlyAdmin):
     @display(description="Command")
     def show_curl(self, log: ApiLog) -> SafeString:
         headers = [pair for pair in show.as_pairs(log.request_headers) if "[redacted]" not in str(pair[1])]
-        url = curl.address(origin_of(log), log.path, "")
+        url = curl.address(origin_of(log), log.path, urlencode(show.as_pairs(log.query_params)))
         return show.text_block(curl.command(log.method, url, headers, text=log.request_body or ""))
 
 

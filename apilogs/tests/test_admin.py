@@ -73,6 +73,14 @@ def test_the_command_leaves_credentials_out(console):
     assert "Authorization" not in command
 
 
+def test_the_command_has_the_whole_address(console):
+    log = ApiLogFactory(path="/v1/a b", query_params=[["source", "x y"], ["token", "[redacted]"]])
+
+    html = console.get(page("change", log.pk)).content.decode()
+
+    assert "/v1/a%20b?source=x+y&amp;token=%5Bredacted%5D" in html
+
+
 def test_the_list_is_filtered_by_status_class(console):
     for status in (200, 302, 404, 500):
         ApiLogFactory(path=f"/v1/{status}", status_code=status)
