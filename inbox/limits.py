@@ -262,7 +262,8 @@ _ASK = f"""
         (period_seconds, max_count, needed, granted, bucket, counts, window_at, count, refused_count, refused_at) = (
             SELECT excluded.period_seconds, excluded.max_count, excluded.needed, given, newest,
                 (kept[1] + given) || kept[2:{_ALL}], to_timestamp(now), used + given,
-                held.refused_count + excluded.refused_count, COALESCE(excluded.refused_at, held.refused_at)
+                LEAST(held.refused_count::bigint + excluded.refused_count, {MAX_COUNT}),
+                COALESCE(excluded.refused_at, held.refused_at)
             FROM (SELECT extract(epoch FROM clock_timestamp())::float8 AS now) AS clock,
                 LATERAL (
                     SELECT floor(now / (excluded.period_seconds / {BUCKETS}.0)::float8)::bigint AS current
@@ -288,7 +289,8 @@ _ASK = f"""
     RETURNING key, granted, bucket, counts, extract(epoch FROM window_at)::float8
 """  # noqa: S608 - the name of our own table and whole numbers
 _NOTE_REFUSALS = f"""
-    UPDATE {_TABLE} SET refused_count = refused_count + %s, refused_at = clock_timestamp() WHERE key = %s
+    UPDATE {_TABLE} SET refused_count = LEAST(refused_count::bigint + %s, {MAX_COUNT}), refused_at = clock_timestamp()
+    WHERE key = %s
 """  # noqa: S608
 _FORGET = f"""
     DELETE FROM {_TABLE} WHERE id IN (

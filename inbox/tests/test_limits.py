@@ -363,3 +363,12 @@ def test_the_api_shows_how_many_were_refused(client, api):
     assert shown["refused_count"] >= 1
     assert shown["last_refused_at"]
     assert api.get("/v1/webhooks/sources/shop").json()["refused_count"] == shown["refused_count"]
+
+
+def test_refusals_beyond_what_can_be_counted_are_refusals_still(client):
+    SourceFactory(name="shop", rate_limit="1/minute")
+    post(client)
+    RateWindow.objects.update(refused_count=2**31 - 1)
+
+    assert [post(client).status_code for _ in range(2)] == [429, 429]
+    assert RateWindow.objects.get(key="source:shop").refused_count == 2**31 - 1
