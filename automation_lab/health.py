@@ -22,6 +22,7 @@ from automation_lab.core import clock, crypto
 from automation_lab.core.authentication import TokenAuthentication, why_not_local
 from automation_lab.core.exceptions import AutomationLabError
 from automation_lab.core.execution.models import Execution
+from inbox import limits
 from inbox.models import Source
 from inbox.secrets import secret_binding
 from tasks import channels, secrets
@@ -163,6 +164,7 @@ class LabCollector(Collector):
         )
         yield from _queue_metrics()
         yield _dropped_log_rows()
+        yield _limited_webhooks()
 
 
 def _queue_metrics() -> Iterator[Metric]:
@@ -189,6 +191,15 @@ def _dropped_log_rows() -> Metric:
     drops = apps.get_model("apilogs", "ApiLogDrop")._default_manager
     for reason, count in drops.order_by().values_list("reason").annotate(total=Sum("count")):
         metric.add_metric([reason], count)
+    return metric
+
+
+def _limited_webhooks() -> Metric:
+    metric = GaugeMetricFamily(
+        "lab_webhooks_limited", "Webhooks refused as too many, by limit; of addresses, lately.", labels=["limit"]
+    )
+    for kind, count in limits.refusals().items():
+        metric.add_metric([kind], count)
     return metric
 
 

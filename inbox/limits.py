@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 
 from django.conf import settings
 from django.db import connection
+from django.db.models import CharField, F, Func, Sum, Value
 
 from automation_lab.core.exceptions import AutomationLabError
 from inbox.models import RateWindow, Source
@@ -94,6 +95,13 @@ def limits_for(source: Source, address: str) -> list[Limit]:
 def unknown_bytes(size_bytes: int) -> Limit:
     """What names without a source may fill together, in KiB."""
     return Limit("unknown-bytes", UNKNOWN_KIB_PER_HOUR, HOUR, cost=1 + size_bytes // 1024)
+
+
+def refusals() -> dict[str, int]:
+    """How many requests each kind of limit refused. Those of addresses are forgotten soon, and no longer counted."""
+    kind = Func(F("key"), Value(":"), Value(1), function="split_part", output_field=CharField())
+    totals = RateWindow.objects.annotate(kind=kind).values("kind").annotate(total=Sum("refused_count"))
+    return dict(totals.values_list("kind", "total"))
 
 
 def source_key(name: str) -> str:

@@ -183,3 +183,19 @@ def test_metrics_count_dropped_log_rows(client):
     found = figures(client.get("/metrics", **LOCAL).content.decode())
 
     assert found["lab_log_dropped_totalqueue full"] == 7
+
+
+@pytest.mark.django_db
+def test_metrics_count_what_each_limit_refused(client):
+    from inbox.models import RateWindow
+
+    for key, count in [("all", 2), ("unknown", 3), ("unknown-bytes", 4), ("source:a", 5), ("source:b", 6)]:
+        RateWindow.objects.create(key=key, refused_count=count, window_at=clock.database_now())
+    for address in ("192.0.2.7", "2001:db8::/64"):
+        RateWindow.objects.create(key=f"address:{address}/60", refused_count=7, window_at=clock.database_now())
+
+    found = figures(client.get("/metrics", **LOCAL).content.decode())
+
+    counts = {kind: found[f"lab_webhooks_limited{kind}"] for kind in ("all", "unknown", "unknown-bytes")}
+    assert counts == {"all": 2, "unknown": 3, "unknown-bytes": 4}
+    assert (found["lab_webhooks_limitedsource"], found["lab_webhooks_limitedaddress"]) == (11, 14)
