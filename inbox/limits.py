@@ -7,7 +7,7 @@ lock.
 
 A process is given several requests at once and uses them up without asking, but only in the bucket they are counted in;
 it is given one at a time when little is left. Refusals are remembered until something can have become free, so a flood
-costs no writes.
+costs no writes but one a second, which adds what was refused to the rows.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import math
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -132,8 +133,6 @@ class _Lease:
     until: float = 0.0
     size: int = 1
     closed_until: float = 0.0
-    refused: int = 0
-    flushed_at: float = 0.0
 
     def covers(self, limit: Limit, now: float) -> bool:
         return self.until > now and self.permits >= limit.cost
@@ -145,6 +144,8 @@ class Limiter:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._leases: dict[tuple[str, int, int], _Lease] = {}
+        self._refused: Counter[str] = Counter()
+        self._noted_at = float("-inf")
         self._lock = threading.Lock()
 
     def take(self, limits: Sequence[Limit]) -> None:
@@ -152,6 +153,7 @@ class Limiter:
         for limit in limits:
             if limit.cost > limit.count:
                 raise RateLimited(limit, limit.period_seconds)
+        self._note_refusals()
         held: dict[Limit, int] = {}  # and the bucket in which it was counted
         while missing := self._take_at_hand(limits, held):
             self._ask(missing, held)
@@ -174,14 +176,19 @@ class Limiter:
 
     def _refuse(self, limit: Limit, lease: _Lease, now: float) -> NoReturn:
         with self._lock:
-            lease.refused += 1
-            noted = lease.refused if now - lease.flushed_at >= FLUSH_SECONDS else 0
-            if noted:
-                lease.flushed_at, lease.refused = now, 0
-        if noted:
-            with connection.cursor() as cursor:
-                cursor.execute(_NOTE_REFUSALS, [noted, limit.key])
+            self._refused[limit.key] += 1
+        self._note_refusals()
         raise RateLimited(limit, lease.closed_until - now)
+
+    def _note_refusals(self) -> None:
+        """Of all limits, so that the last of a burst is noted with the next request of whatever source."""
+        now = self._clock()
+        with self._lock:
+            if not self._refused or now - self._noted_at < FLUSH_SECONDS:
+                return
+            refused, self._refused, self._noted_at = self._refused, Counter(), now
+        with connection.cursor() as cursor:
+            cursor.execute(_NOTE_REFUSALS, [list(refused), list(refused.values())])
 
     def _lease(self, limit: Limit) -> _Lease:
         key = (limit.key, limit.count, limit.period_seconds)
@@ -198,12 +205,9 @@ class Limiter:
             leases = {limit.key: self._lease(limit) for limit in limits}
             for limit in limits:
                 _resize(leases[limit.key], limit, now)
-            refused = {key: lease.refused for key, lease in leases.items()}
-            for lease in leases.values():
-                lease.refused = 0
         if random.random() < PRUNE_CHANCE:  # noqa: S311 - spreads work
             forget_old_addresses()
-        answers = _ask_database(limits, {key: lease.size for key, lease in leases.items()}, refused)
+        answers = _ask_database(limits, {key: lease.size for key, lease in leases.items()})
         with self._lock:
             for limit in limits:
                 if answers[limit.key].granted:
@@ -258,20 +262,17 @@ _ALL = BUCKETS + 1
 # newest bucket goes on, and after more than a period everything starts anew. One order of keys, so that nobody deadlocks.
 _ASK = f"""
     INSERT INTO {_TABLE} AS held
-        (key, period_seconds, max_count, needed, granted, bucket, counts, window_at, count, refused_count, refused_at)
+        (key, period_seconds, max_count, needed, granted, bucket, counts, window_at, count, refused_count)
     SELECT key, period, max_count, needed, LEAST(wanted, max_count), floor(now / (period / {BUCKETS}.0)::float8),
-        LEAST(wanted, max_count) || array_fill(0, ARRAY[{BUCKETS}]), to_timestamp(now), LEAST(wanted, max_count),
-        refused, CASE WHEN refused > 0 THEN to_timestamp(now) END
-    FROM unnest(%s::text[], %s::int[], %s::int[], %s::int[], %s::int[], %s::int[])
-        AS asked (key, period, max_count, needed, wanted, refused),
+        LEAST(wanted, max_count) || array_fill(0, ARRAY[{BUCKETS}]), to_timestamp(now), LEAST(wanted, max_count), 0
+    FROM unnest(%s::text[], %s::int[], %s::int[], %s::int[], %s::int[])
+        AS asked (key, period, max_count, needed, wanted),
         (SELECT extract(epoch FROM clock_timestamp())::float8 AS now) AS clock
     ORDER BY key
     ON CONFLICT (key) DO UPDATE SET
-        (period_seconds, max_count, needed, granted, bucket, counts, window_at, count, refused_count, refused_at) = (
+        (period_seconds, max_count, needed, granted, bucket, counts, window_at, count) = (
             SELECT excluded.period_seconds, excluded.max_count, excluded.needed, given, newest,
-                (kept[1] + given) || kept[2:{_ALL}], to_timestamp(now), used + given,
-                LEAST(held.refused_count::bigint + excluded.refused_count, {MAX_COUNT}),
-                COALESCE(excluded.refused_at, held.refused_at)
+                (kept[1] + given) || kept[2:{_ALL}], to_timestamp(now), used + given
             FROM (SELECT extract(epoch FROM clock_timestamp())::float8 AS now) AS clock,
                 LATERAL (
                     SELECT floor(now / (excluded.period_seconds / {BUCKETS}.0)::float8)::bigint AS current
@@ -297,8 +298,13 @@ _ASK = f"""
     RETURNING key, granted, bucket, counts, extract(epoch FROM window_at)::float8
 """  # noqa: S608 - the name of our own table and whole numbers
 _NOTE_REFUSALS = f"""
-    UPDATE {_TABLE} SET refused_count = LEAST(refused_count::bigint + %s, {MAX_COUNT}), refused_at = clock_timestamp()
-    WHERE key = %s
+    UPDATE {_TABLE} AS held
+    SET refused_count = LEAST(held.refused_count::bigint + refused, {MAX_COUNT}), refused_at = clock_timestamp()
+    FROM (
+        SELECT id, refused FROM {_TABLE} JOIN unnest(%s::text[], %s::int[]) AS noted (key, refused) USING (key)
+        ORDER BY key FOR UPDATE OF {_TABLE}
+    ) AS locked
+    WHERE held.id = locked.id
 """  # noqa: S608
 _FORGET = f"""
     DELETE FROM {_TABLE} WHERE id IN (
@@ -309,14 +315,13 @@ _FORGET = f"""
 """  # noqa: S608
 
 
-def _ask_database(limits: list[Limit], wanted: dict[str, int], refused: dict[str, int]) -> dict[str, _Answer]:
+def _ask_database(limits: list[Limit], wanted: dict[str, int]) -> dict[str, _Answer]:
     columns: list[Any] = [
         [limit.key for limit in limits],
         [limit.period_seconds for limit in limits],
         [limit.count for limit in limits],
         [limit.cost for limit in limits],
         [max(limit.cost, wanted[limit.key]) for limit in limits],
-        [refused[limit.key] for limit in limits],
     ]
     with connection.cursor() as cursor:
         cursor.execute(_ASK, columns)

@@ -210,6 +210,18 @@ def test_a_flood_costs_few_statements(django_assert_max_num_queries):
     assert RateWindow.objects.get(key="k").refused_count >= 1
 
 
+def test_what_was_refused_last_is_noted_with_the_next_request_of_any_source():
+    now = [1000.0]
+    limiter, limit = Limiter(lambda: now[0]), Limit("k", 1, 60)
+    assert passes(limiter, limit, 4) == 1
+    assert RateWindow.objects.get(key="k").refused_count == 1
+
+    now[0] += 1
+    passes(limiter, Limit("other", 1, 60), 1)
+
+    assert RateWindow.objects.get(key="k").refused_count == 3
+
+
 def test_a_busy_limit_costs_few_statements(django_assert_max_num_queries):
     with django_assert_max_num_queries(60):
         assert passes(Limiter(), Limit("k", 60_000, 60), 2000) == 2000
