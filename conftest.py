@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from django.conf import settings
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
@@ -14,7 +15,6 @@ from pytest_django import DjangoDbBlocker
 from rest_framework.test import APIClient
 
 from automation_lab import tokens
-from automation_lab.core import audit
 from automation_lab.embedded_postgres import EmbeddedPostgres
 
 # Durability is worth nothing here, and costs most of the time.
@@ -104,4 +104,4 @@ def failing_audit(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object, **options: object) -> None:
         raise ConnectionAbortedError("before the audit line")
 
-    monkeypatch.setattr(audit, "record", fail)
+    monkeypatch.setattr(LogEntry, "save", fail)

@@ -7,6 +7,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.forms import ModelForm
 from django.http import Http404, HttpRequest, HttpResponse
@@ -219,13 +220,14 @@ class SourceAdmin(ServiceAdmin):
         data = form.cleaned_data
         given = Given(data["new_secret"], data["starts_at"], data["keep_hours"])
         secrets = source_secrets.changed(source, given, scheme=source.scheme, options=source.scheme_settings)
+        message = _rotated(secrets)
         try:
-            services.update_source(source=source, secrets=secrets)
+            with transaction.atomic():
+                services.update_source(source=source, secrets=secrets)
+                self.log_change(request, source, message)
         except AutomationLabError as error:
             add_errors(form, _at_new_secret(error))
             return dialog_again(request, ROTATE, form)
-        message = _rotated(secrets)
-        self.log_change(request, source, message)
         self.message_user(request, message)
         return self.go_to(request, self.page_of(source))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 
 from automation_lab.core.console_pages import page, row_or_404
@@ -33,23 +34,24 @@ def approval_view(model_admin: Any, request: HttpRequest, object_id: int) -> Htt
 def _decide(
     model_admin: Any, request: HttpRequest, step: StepExecution, form: ApprovalForm, *, approved: bool
 ) -> HttpResponse:
+    word = "Approved" if approved else "Rejected"
     try:
-        waits.decide_approval(
-            execution=step.execution,
-            approved=approved,
-            user=request.user,
-            step=step.path,
-            comment=form.cleaned_data["comment"],
-            form=form.answers(),
-        )
+        with transaction.atomic():
+            waits.decide_approval(
+                execution=step.execution,
+                approved=approved,
+                user=request.user,
+                step=step.path,
+                comment=form.cleaned_data["comment"],
+                form=form.answers(),
+            )
+            model_admin.log_change(request, step.execution, f"{word} {step.path}.")
     except Invalid as error:
         form.add_faults(error)
         return _page(model_admin, request, step, form)
     except AutomationLabError as error:
         model_admin.message_user(request, error.message, messages.ERROR)
     else:
-        word = "Approved" if approved else "Rejected"
-        model_admin.log_change(request, step.execution, f"{word} {step.path}.")
         model_admin.message_user(request, f"{word}.", messages.SUCCESS)
     return HttpResponseRedirect(model_admin.page_of(step.execution))
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from unfold.widgets import UnfoldAdminFileFieldWidget, UnfoldAdminSelectWidget
 
@@ -56,7 +57,7 @@ def import_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
     checked = None
     if request.method == "POST" and form.is_valid():
         is_real = request.POST.get("do") == "import"
-        checked = _import(request, form, dry_run=not is_real)
+        checked = _import(model_admin, request, form, dry_run=not is_real)
         if checked and is_real:
             return _done(model_admin, request, checked)
     if checked:  # a browser does not send a file twice: its text stands in for it
@@ -69,15 +70,19 @@ def import_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
     return page(model_admin, request, TEMPLATE, title="Import a workflow", form=form, checked=checked, buttons=buttons)
 
 
-def _import(request: HttpRequest, form: ImportForm, *, dry_run: bool) -> dict[str, Any] | None:
+def _import(model_admin: Any, request: HttpRequest, form: ImportForm, *, dry_run: bool) -> dict[str, Any] | None:
     chosen = form.cleaned_data
     try:
-        return transfer.import_workflow(
-            document=chosen["document"],
-            on_conflict=chosen["on_conflict"],
-            author=request.user.get_username(),
-            dry_run=dry_run,
-        )
+        with transaction.atomic():
+            result = transfer.import_workflow(
+                document=chosen["document"],
+                on_conflict=chosen["on_conflict"],
+                author=request.user.get_username(),
+                dry_run=dry_run,
+            )
+            if not dry_run:
+                model_admin.log_addition(request, result["workflow"], f"Imported: {result['action']}.")
+            return result
     except Conflict as error:
         form.add_error("on_conflict", error.message)
     except AutomationLabError as error:
@@ -89,7 +94,6 @@ def _import(request: HttpRequest, form: ImportForm, *, dry_run: bool) -> dict[st
 
 def _done(model_admin: Any, request: HttpRequest, result: dict[str, Any]) -> HttpResponse:
     workflow = result["workflow"]
-    model_admin.log_addition(request, workflow, f"Imported: {result['action']}.")
     model_admin.message_user(request, f"{workflow.name}: {result['action']}, switched off.", messages.SUCCESS)
     for warning in result["warnings"]:
         model_admin.message_user(request, warning, messages.WARNING)

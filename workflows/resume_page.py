@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldBooleanSwitchWidget
 
@@ -81,13 +82,14 @@ def resume_view(model_admin: Any, request: HttpRequest, object_id: str) -> HttpR
 def _resume(
     model_admin: Any, request: HttpRequest, run: WorkflowExecution, form: ResumeForm, plan: resumes.ResumePlan
 ) -> HttpResponse:
-    fresh = resumes.resume(
-        execution=run,
-        plan=plan,
-        trigger_data=form.cleaned_data["trigger_data"],
-        edit_input=form.cleaned_data["edit_input"],
-        started_by=request.user.get_username(),
-    )
-    model_admin.log_addition(request, fresh, f"Resumed from run {run.pk}.")
+    with transaction.atomic():
+        fresh = resumes.resume(
+            execution=run,
+            plan=plan,
+            trigger_data=form.cleaned_data["trigger_data"],
+            edit_input=form.cleaned_data["edit_input"],
+            started_by=request.user.get_username(),
+        )
+        model_admin.log_addition(request, fresh, f"Resumed from run {run.pk}.")
     model_admin.message_user(request, f"Run #{fresh.pk} goes on from #{run.pk}.", messages.SUCCESS)
     return HttpResponseRedirect(model_admin.page_of(fresh))

@@ -460,6 +460,17 @@ def test_a_new_secret_keeps_the_old_one_for_a_day(console):
     assert "the-secret" not in LogEntry.objects.get().change_message
 
 
+def test_a_new_secret_and_its_audit_line_are_written_together(console, failing_audit):
+    source = create_source(name="shop", scheme="github", secrets=[{"value": "the-secret-before-1"}])
+
+    with pytest.raises(ConnectionAbortedError):
+        console.post(
+            page("rotate_secret", source.pk), {**CONFIRMED, "new_secret": "the-secret-after-12", "keep_hours": "0"}
+        )
+
+    assert Source.objects.get().secrets == source.secrets
+
+
 def test_a_new_secret_that_the_scheme_cannot_use_is_refused_in_the_dialog(console):
     source = create_source(name="shop", scheme="standard_webhooks", secrets=[{"value": WHSEC}])
 

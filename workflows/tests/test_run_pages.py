@@ -205,6 +205,13 @@ def test_an_approval_is_recorded_with_its_form(console, asked, drive):
     assert LogEntry.objects.get().get_change_message() == "Approved ok."
 
 
+def test_an_approval_and_its_audit_line_are_written_together(console, asked, failing_audit):
+    with pytest.raises(ConnectionAbortedError):
+        console.post(approval_url(asked), {"decision": "approved", "form.reason": '"late"'})
+
+    assert StepExecution.objects.get().signal is None
+
+
 def test_faults_of_the_form_stand_at_their_fields(console, asked):
     response = console.post(approval_url(asked), {"decision": "approved", "form.amount": "500"})
 
@@ -315,6 +322,15 @@ def test_a_previewed_resume_starts_a_new_run(console, failed, drive):
     assert (fresh.started_by, fresh.trigger_data) == ("root", {"b": 2})
     assert drive(fresh).variables == {"charged": 1, "b": 2}
     assert LogEntry.objects.get().object_id == str(fresh.pk)
+
+
+def test_a_resume_and_its_audit_line_are_written_together(console, failed, failing_audit):
+    _, previewed = preview(console, failed)
+
+    with pytest.raises(ConnectionAbortedError):
+        console.post(resume_url(failed), {**choices(), "do": "resume", "previewed": previewed})
+
+    assert WorkflowExecution.objects.count() == 1
 
 
 def test_without_a_preview_nothing_is_resumed(console, failed):

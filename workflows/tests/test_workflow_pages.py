@@ -257,6 +257,15 @@ def test_an_uploaded_file_is_imported_switched_off_and_its_warnings_are_said(con
     assert LogEntry.objects.get().is_addition()
 
 
+def test_an_import_and_its_audit_line_are_written_together(console, failing_audit):
+    text = json.dumps(exported())
+
+    with pytest.raises(ConnectionAbortedError):
+        console.post(reverse(IMPORT), {"text": text, "on_conflict": "skip", "do": "import"})
+
+    assert not Workflow.objects.exists()
+
+
 def test_a_file_is_checked_without_being_imported(console):
     file = SimpleUploadedFile("w.json", json.dumps(exported(name=CANARY)).encode())
 
