@@ -132,7 +132,8 @@ class ApiLogAdmin(ReadOnlyAdmin):
     @display(description="Command")
     def show_curl(self, log: ApiLog) -> SafeString:
         headers = [pair for pair in show.as_pairs(log.request_headers) if "[redacted]" not in str(pair[1])]
-        url = curl.address(origin_of(log), log.path, urlencode(show.as_pairs(log.query_params)))
+        query = urlencode([(name, value) for name, value in show.as_pairs(log.query_params)])
+        url = curl.address(origin_of(log), log.path, query)
         return show.text_block(curl.command(log.method, url, headers, text=log.request_body or ""))
 
 
