@@ -36,12 +36,15 @@ def clickable_json(text: str, root: str) -> SafeString:
     """The JSON in `text`; each key is a button that copies its path below `root`, such as body.repository.full_name."""
     longest = show.MAX_TEXT_CHARACTERS
     shown = indented(text, longest=longest)
-    note = f"The first {longest:,} characters; the download has all of it." if len(shown) > longest else ""
+    lines = _lines(shown[:longest].split("\n"), root)
+    notes = [f"The first {longest:,} characters; the download has all of it."] if len(shown) > longest else []
+    if sum(isinstance(line, SafeString) for line in lines) >= MOST_KEYS:
+        notes.append(f"The first {MOST_KEYS:,} keys copy their path.")
     return format_html(
         '<div class="lab-code"><button type="button" class="lab-copy" data-copy>Copy</button>'
         '<pre tabindex="0" class="lab-paths">{}</pre>{}</div>',
-        format_html_join("\n", "{}", ((line,) for line in _lines(shown[:longest].split("\n"), root))),
-        format_html('<p class="lab-note">{}</p>', note) if note else "",
+        format_html_join("\n", "{}", ((line,) for line in lines)),
+        format_html('<p class="lab-note">{}</p>', " ".join(notes)) if notes else "",
     )
 
 

@@ -63,6 +63,7 @@ def test_beyond_many_keys_the_others_are_shown_without_a_button():
     value = {f"key{number}": number for number in range(MOST_KEYS + 50)}
 
     assert len(paths(value)) == MOST_KEYS
+    assert f"The first {MOST_KEYS:,} keys copy their path." in shown(value)
     assert f'"key{MOST_KEYS + 49}": {MOST_KEYS + 49}' in shown(value)
 
 
