@@ -15,7 +15,18 @@ from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import connection, transaction
-from django.db.models import BigIntegerField, BinaryField, F, Func, IntegerField, Q, Value
+from django.db.models import (
+    BigIntegerField,
+    BinaryField,
+    BooleanField,
+    ExpressionWrapper,
+    F,
+    Func,
+    IntegerField,
+    Model,
+    Q,
+    Value,
+)
 from django.db.models.lookups import Exact
 
 from automation_lab.core.exceptions import Invalid
@@ -28,6 +39,7 @@ PREFIXES = (HEADER, BODY)
 TEXT_WINDOW = 2_000
 COUNTED_ROWS = 1_000
 FEW = 5_000
+NEWEST, COMMON = 1_000, 50
 MOST_CONDITIONS = 5
 MOST_SEGMENTS = 10
 LONGEST = 500
@@ -57,11 +69,21 @@ def carrying(webhooks: WebhookQuerySet, parameters: list[tuple[str, str]]) -> We
     wanted = [(name, value) for name, value in parameters if name.startswith(PREFIXES) and value]
     if len(wanted) > MOST_CONDITIONS:
         raise Invalid(f"At most {MOST_CONDITIONS} conditions on headers and body.", field=wanted[MOST_CONDITIONS][0])
+    if not wanted:
+        return webhooks
+    condition = Q()
     for name, value in wanted:
         if len(name) > LONGEST or len(value) > LONGEST:
             raise Invalid(f"A condition has at most {LONGEST} characters on each side.", field=name[:50])
-        webhooks = webhooks.filter(_header(name, value) if name.startswith(HEADER) else _body(name, value))
-    return _settled(webhooks) if wanted else webhooks
+        condition &= _header(name, value) if name.startswith(HEADER) else _body(name, value)
+    found = webhooks.filter(condition)
+    return found if _is_common(webhooks.model, condition) else _settled(found)
+
+
+def _is_common(model: type[Model], condition: Q) -> bool:
+    """Whether a page is full after few rows, newest first; the index would first gather a large part of the table."""
+    newest = model._default_manager.order_by("-id").values_list(ExpressionWrapper(condition, BooleanField()), flat=True)
+    return sum(newest[:NEWEST]) >= COMMON
 
 
 def _settled(webhooks: WebhookQuerySet) -> WebhookQuerySet:
@@ -72,9 +94,7 @@ def _settled(webhooks: WebhookQuerySet) -> WebhookQuerySet:
     """
     with _by_index():
         ids = list(webhooks.order_by().values_list("pk", flat=True)[: FEW + 1])
-    if len(ids) > FEW:
-        return webhooks
-    return _with_ids(webhooks, ids)
+    return _with_ids(webhooks, ids) if len(ids) <= FEW else webhooks
 
 
 def _with_ids(webhooks: WebhookQuerySet, ids: list[int]) -> WebhookQuerySet:
@@ -96,7 +116,8 @@ def _by_index() -> Iterator[None]:
 def holding_text(webhooks: WebhookQuerySet, text: str) -> WebhookQuerySet:
     """Those of the newest `webhooks` whose body holds the bytes of `text`."""
     position = _Position(Value(text.encode(), BinaryField()), F("raw_body"))
-    window = webhooks.order_by("-id").values_list("pk", position)[:TEXT_WINDOW]
+    newest = webhooks.order_by("-id").values("pk")[:TEXT_WINDOW]  # known before any body is read
+    window = webhooks.model._default_manager.filter(pk__in=newest).values_list("pk", position)
     return _with_ids(webhooks, [pk for pk, found in window if found])
 
 

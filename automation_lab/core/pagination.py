@@ -94,7 +94,7 @@ class LabPagination(BasePagination):
             raise Invalid(f"cursor goes with these orderings only: {known or 'none here'}.", field="cursor")
         text = self.request.query_params["cursor"]
         forward, position = _decode(text, ordering) if text else (True, None)
-        rows = list(_sliced(queryset, ordering, forward=forward, position=position)[: self.size + 1])
+        rows = list(_between(_sliced(queryset, ordering, forward=forward, position=position), 0, self.size + 1))
         more, rows = len(rows) > self.size, rows[: self.size]
         if not forward:
             rows.reverse()
@@ -176,8 +176,10 @@ def _parameter(name: str, schema: dict[str, Any], description: str) -> dict[str,
 
 
 def _between(queryset: QuerySet[Any], start: int, stop: int) -> QuerySet[Any]:
-    """Far in, the rows that are passed over are read for nothing but their keys: what is computed of them costs."""
-    return queryset.filter(pk__in=queryset.values("pk")[start:stop]) if start else queryset[:stop]
+    """By the keys of the page where other rows, too, would be read whole or have something computed of them."""
+    if start or queryset.query.annotations:
+        return queryset.filter(pk__in=queryset.values("pk")[start:stop])
+    return queryset[:stop]
 
 
 def _sliced(
