@@ -71,6 +71,7 @@ DATABASES = {
             **_DATABASE["OPTIONS"],
             "pool": {"min_size": 1, "max_size": _POOL_SIZE, "timeout": 5, "max_lifetime": 1800},
             "application_name": f"automation-lab {PROCESS_ROLE}".strip(),
+            "prepare_threshold": 5,  # for core.prepared only; Django's own cursors prepare nothing
         },
     }
 }

@@ -8,6 +8,7 @@ from typing import Any
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
+from automation_lab.core.prepared import prepared_cursor
 from inbox import dedupe, presets, rejected
 from inbox.handshakes import FLAG, Handshake, find_handshake
 from inbox.incoming import IncomingRequest, clean_text, limit_headers
@@ -142,7 +143,7 @@ def _cut(text: str, flag: str, flags: set[str]) -> str:
 def _insert(webhook: Webhook, source: Source) -> bool:
     """Insert `webhook` unless its delivery id is taken; of two that race for one id, the later waits for the first."""
     values = [field.get_db_prep_save(field.pre_save(webhook, add=True), connection) for field in _FIELDS]
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(_INSERT, values)
         row = cursor.fetchone()
     if row is None:

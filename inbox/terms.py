@@ -7,8 +7,9 @@ hash (RFC 7693): among 10^9 different ones, the chance that any two are equal is
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from itertools import islice
 from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
@@ -18,6 +19,7 @@ MOST_TERMS = 2_000
 """Of one body, in the order of the document; with more it is flagged and found by these."""
 ANY = None
 """Instead of a key or position: any element of a list."""
+_ENOUGH = 2 * MOST_TERMS  # texts, of which some are equal
 _MOST_PLACES = 8  # of lists within more than three lists not every mixture of * and positions is found
 
 
@@ -36,35 +38,32 @@ def body_term(path: Iterable[str | None], value: Any) -> int:
 
 
 def body_terms(body: Any) -> list[int]:
-    """At most MOST_TERMS + 1, by which a caller knows that there are more."""
-    found: dict[int, None] = {}
-    for text in _texts(body):
-        found[_hashed(text)] = None
-        if len(found) > MOST_TERMS:
-            break
-    return list(found)
+    """More than MOST_TERMS are not all there are: they tell the caller that there are more."""
+    texts: list[str] = []
+    _collect(body, ["b"], texts)
+    return list(dict.fromkeys(map(_hashed, texts)))
 
 
-def _texts(body: Any) -> Iterator[str]:
-    """What is hashed, for every value under every way to name its place."""
-    stack: list[tuple[Any, list[str]]] = [(body, ["b"])]
-    while stack:
-        value, places = stack.pop()
-        if isinstance(value, dict):
-            stack += [(item, [f"{place}\0k{key}" for place in places]) for key, item in reversed(value.items())]
-        elif isinstance(value, list):
-            stack += [(value[number], _in_list(places, number)) for number in reversed(range(len(value)))]
-        else:
-            spelled = _spelled(value)
-            yield from (f"{place}\0={spelled}" for place in places)
+def _collect(value: Any, places: list[str], texts: list[str]) -> None:
+    """Add to `texts` what is hashed: every value under every way to name its place."""
+    if len(texts) > _ENOUGH:
+        return
+    if isinstance(value, dict):
+        for key, item in islice(value.items(), _ENOUGH):
+            _collect(item, [f"{place}\0k{key}" for place in places], texts)
+    elif isinstance(value, list):
+        for position, item in enumerate(value[:_ENOUGH]):
+            _collect(item, _in_list(places, position), texts)
+    else:
+        spelled = _spelled(value)
+        texts += [f"{place}\0={spelled}" for place in places]
 
 
 def _in_list(places: list[str], position: int) -> list[str]:
     """By any and by its position, after each of `places`, of which the first has only any, the last only positions."""
-    any_step, exact_step = _step(ANY), _step(str(position))
-    if len(places) < _MOST_PLACES:
-        return [f"{place}{step}" for place in places for step in (any_step, exact_step)]
-    return [places[0] + any_step, places[-1] + exact_step]
+    if len(places) >= _MOST_PLACES:
+        return [f"{places[0]}\0*", f"{places[-1]}\0k{position}"]
+    return [text for place in places for text in (f"{place}\0*", f"{place}\0k{position}")]
 
 
 def _step(part: str | None) -> str:
@@ -74,9 +73,9 @@ def _step(part: str | None) -> str:
 
 def _spelled(value: Any) -> str:
     """A number by its value: 7, 7.0 and 70e-1 are one."""
+    if isinstance(value, str):
+        return f"s{value}"
     match value:
-        case str():
-            return f"s{value}"
         case None | bool():
             return f"w{value}"
         case float() if value.is_integer():
@@ -86,8 +85,7 @@ def _spelled(value: Any) -> str:
 
 
 def _hashed(text: str) -> int:
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, usedforsecurity=False).digest()
-    return int.from_bytes(digest, "big", signed=True)
+    return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), signed=True)
 
 
 class _TermsField(ArrayField):
@@ -100,6 +98,10 @@ class _TermsField(ArrayField):
 
     def terms_of(self, instance: Any) -> list[int]:
         raise NotImplementedError
+
+    def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
+        """The base prepares each number by itself, which for a body takes longer than hashing it."""
+        return value
 
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:
         if add and not getattr(model_instance, self.attname):

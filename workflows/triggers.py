@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from zoneinfo import available_timezones
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import F, QuerySet
 
 from automation_lab.core import expressions, json_schema
 from automation_lab.core.exceptions import Invalid
 from automation_lab.core.expressions import ExpressionError
+from automation_lab.core.prepared import prepared_cursor
 from inbox.models import Webhook
 from workflows import answers, starting, ticking
 from workflows.context import Headers, webhook_names
@@ -89,7 +90,7 @@ def _versions_naming(webhook: Webhook) -> Iterable[WorkflowVersion]:
 
     Most webhooks start nothing, or one workflow of many: they are not to pay for reading all definitions.
     """
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(_NAMING, {"source": webhook.source, "event_type": webhook.event_type})
         ids = [row[0] for row in cursor.fetchall()]
     return webhook_versions().filter(workflow__in=ids) if ids else ()
