@@ -17,7 +17,7 @@ from django.db.models import Count
 
 from automation_lab.core import clock, correlation
 from automation_lab.core.exceptions import AutomationLabError, Conflict, Invalid
-from automation_lab.core.execution import queue
+from automation_lab.core.execution import attempts, queue
 from automation_lab.core.execution.claims import CANCELLED, REPLACED, STOPPING, Claim, Replaced
 from automation_lab.core.execution.models import LIVE_STATUSES, Execution
 from automation_lab.core.execution.results import masked_text
@@ -172,7 +172,10 @@ class ReplayExecutable(Executable):
         queue.finish(claim, status=Status.FAILED, now=now, error_message=f"Internal error: {type(error).__name__}.")
 
     def taken_over(self, execution: Execution, *, worker: int, now: datetime) -> str:
-        return ""
+        """`attempt` counts within a slice: in its hours a long batch may lose many workers and still go on."""
+        lost = execution.attempt + 1
+        Replay.objects.filter(pk=execution.pk).update(attempt=lost)
+        return attempts.crash_loop(lost, "replay")
 
     def ended(self, execution: Execution, *, now: datetime) -> None:
         """What it has started goes on by itself."""
@@ -194,7 +197,7 @@ def _run_slice(claim: Claim) -> None:
     progress = {name: getattr(replay, name) for name in ("position", "done_count", "failed_count")}
     if replay.position < replay.total_count:
         due_at = max(replay.due_at or now, now - CATCH_UP) + timedelta(seconds=len(ids) / replay.rate_per_second)
-        queue.park(claim, due_at=due_at, now=now, error_message=replay.error_message, **progress)
+        queue.park(claim, due_at=due_at, now=now, attempt=0, error_message=replay.error_message, **progress)
         return
     status = Status.FAILED if replay.failed_count else Status.SUCCESS
     queue.finish(claim, status=status, now=now, error_message=replay.error_message, **progress)

@@ -7,10 +7,10 @@ from django.contrib.admin.models import LogEntry
 
 from automation_lab import tokens
 from automation_lab.core import clock
-from automation_lab.core.execution import runner
+from automation_lab.core.execution import recovery, runner
 from automation_lab.core.execution.claims import Claim
 from automation_lab.core.execution.hints import kind_of
-from automation_lab.core.execution.tests.helpers import add_worker
+from automation_lab.core.execution.tests.helpers import add_worker, take
 from automation_lab.core.tests.outbound_cases import ANSWERS, REFUSED
 from inbox import replays
 from inbox.models import Forward, Replay
@@ -354,6 +354,33 @@ def test_a_slice_that_is_told_to_stop_lets_go(monkeypatch, reason, status):
     run_slice(replay)
 
     assert (replay.status, replay.worker, replay.position) == (status, None, 0)
+
+
+def lose_workers(replay, number):
+    for _ in range(number):
+        Replay.objects.filter(pk=replay.pk).update(due_at=clock.database_now())
+        take(replay, worker=add_worker(silent_seconds=60))
+        recovery.recover()
+    replay.refresh_from_db()
+
+
+def test_a_batch_that_loses_its_worker_again_and_again_is_given_up():
+    replay = order(3)
+
+    lose_workers(replay, 5)
+
+    assert (replay.status, replay.position) == ("failed", 0)
+    assert replay.error_message == "5 workers were lost in this replay: it is not tried again."
+
+
+def test_a_batch_that_goes_on_between_lost_workers_is_not_given_up():
+    replay = order(5, rate=2.0)
+
+    lose_workers(replay, 4)
+    run_slice(replay)
+    lose_workers(replay, 4)
+
+    assert (replay.status, replay.position) == ("running", 2)
 
 
 # --- forwards and lists -----------------------------------------------------------------------------------------------
