@@ -5,74 +5,51 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
-from unfold.decorators import action, display
-from unfold.enums import ActionVariant
+from unfold.decorators import display
 
 from automation_lab.core import display as show
-from automation_lab.core.admin import (
-    Panel,
-    ReadOnlyAdmin,
-    confirmation,
-    duration_column,
-    id_column,
-    json_column,
-    panel_of,
-    section,
-    state_column,
-    text_column,
-    trace_column,
-    when_column,
+from automation_lab.core.admin import Panel, ReadOnlyAdmin, json_column, section, when_column
+from automation_lab.core.execution.admin import (
+    ExecutionAdmin,
+    ExecutionAttemptAdmin,
+    attempts_panel,
+    cancel_action,
+    reference_column,
 )
-from inbox import replay_admin, replays
+from inbox import replays
 from inbox.console import words
-from inbox.models import Forward, RateWindow
-
-PANEL_ROWS = 20
+from inbox.models import Forward, ForwardAttempt, RateWindow
 
 
 @admin.register(Forward)
-class ForwardAdmin(ReadOnlyAdmin):
+class ForwardAdmin(ExecutionAdmin):
     list_display = [
         "show_id",
         "show_status",
-        "webhook_link",
+        "show_webhook",
         "show_target",
         "mode",
         "attempt",
         "show_duration",
-        "show_when",
+        "show_created_at",
     ]
-    list_display_links = ["show_id"]
     list_filter = [("status", ChoicesDropdownFilter), ("mode", ChoicesDropdownFilter)]
     empty_template = "inbox/empty_forwards.html"
     list_defer = ["answer"]
-    date_hierarchy = "created_at"
-    search_exact = ["id", "correlation_id"]
-    sortable_by: list[str] = []
+    search_help_text = "A forward's id or correlation id, whole"
     actions_detail = ["cancel"]
     fieldsets = [
-        section(None, "show_status|webhook_link target|mode trigger|show_replay show_trace|show_error"),
+        section(None, "show_status|show_webhook target|mode trigger|show_replay show_trace|show_error"),
         section("Answer", "show_answer"),
-        section("Timing", "show_when show_due_at show_started_at show_finished_at show_duration attempt"),
+        section("Timing", "show_created_at show_due_at show_started_at show_finished_at show_duration attempt"),
     ]
 
-    show_id = id_column
-    show_status = state_column()
-    show_duration = duration_column()
-    show_when = when_column("created_at")
-    show_due_at = when_column("due_at")
-    show_started_at = when_column("started_at")
-    show_finished_at = when_column("finished_at")
     show_answer = json_column("answer")
-    show_error = text_column("error_message", "Error")
-    show_trace = trace_column
-
-    @display(description="Webhook")
-    def webhook_link(self, forward: Forward) -> SafeString:
-        return show.object_link("inbox.webhook", forward.webhook_id, f"#{forward.webhook_id}")
+    show_webhook = reference_column("webhook", "Webhook")
+    cancel = cancel_action("Cancel this forward", "A request that is under way is cut off.", "Cancel the forward")
 
     @display(description="To")
     def show_target(self, forward: Forward) -> Any:
@@ -82,38 +59,20 @@ class ForwardAdmin(ReadOnlyAdmin):
     def show_replay(self, forward: Forward) -> SafeString:
         return show.object_link("inbox.replay", forward.replay_id, f"replay #{forward.replay_id}")
 
-    def has_cancel_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self.allows(request, "inbox.change_forward")
-
-    def offers(self, instance: Forward, name: str) -> bool:
-        return not instance.is_finished
-
-    @action(
-        description="Cancel",
-        url_path="cancel",
-        icon="cancel",
-        variant=ActionVariant.DANGER,
-        permissions=["cancel"],
-        dialog=confirmation("Cancel this forward", "A request that is under way is cut off.", "Cancel the forward"),
-    )
-    def cancel(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
-        def cancel(forward: Forward) -> str:
-            replays.cancel_forward(forward=forward)
-            return "Cancel requested."
-
-        return self.act(request, object_id, cancel)
+    def cancel_one(self, execution: Forward) -> None:
+        replays.cancel_forward(forward=execution)
 
     def get_panels(self, request: HttpRequest, instance: Forward) -> list[Panel]:
-        return [
-            panel_of(
-                "Attempts",
-                ["#", "Status", "Error", "Answer", "Duration", "Started", "Next"],
-                instance.attempts.order_by("epoch"),
-                replay_admin.attempt_cells,
-                limit=PANEL_ROWS,
-                url=show.list_url("inbox.forwardattempt", forward__id__exact=instance.pk),
-            )
-        ]
+        url = show.list_url("inbox.forwardattempt", forward__id__exact=instance.pk)
+        return [attempts_panel(instance.attempts.all(), url=url)]
+
+
+@admin.register(ForwardAttempt)
+class ForwardAttemptAdmin(ExecutionAttemptAdmin):
+    search_exact = ["forward_id"]
+    search_help_text = "The id of a forward"
+
+    show_owner = reference_column("forward", "Forward")
 
 
 @admin.register(RateWindow)

@@ -1,4 +1,4 @@
-"""Webhooks sent again, in the console: replays, the attempts of forwards, saved views."""
+"""Webhooks sent again, in the console: replays, and the saved views that they are chosen by."""
 
 from __future__ import annotations
 
@@ -11,37 +11,33 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.contrib.filters.admin import BooleanRadioFilter, ChoicesDropdownFilter
+from unfold.contrib.filters.admin import BooleanRadioFilter
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
 from automation_lab.core import display as show
 from automation_lab.core.admin import (
     Panel,
-    ReadOnlyAdmin,
     ServiceAdmin,
     confirmation,
-    duration_column,
-    id_column,
     json_column,
     panel_of,
     section,
-    state_column,
     text_column,
     when_column,
 )
 from automation_lab.core.exceptions import Invalid
+from automation_lab.core.execution.admin import PANEL_ROWS, ExecutionAdmin
 from automation_lab.core.registry import replay_targets
 from inbox import replays, saved_views
-from inbox.models import Forward, ForwardAttempt, Replay, SavedView
+from inbox.models import Forward, Replay, SavedView
 
-PANEL_ROWS = 20
 SHOWN_OPTIONS = ("workflow", "url", "mode", "retry_policy")
 """The other options hold headers, bodies and signing secrets."""
 
 
 @admin.register(Replay)
-class ReplayAdmin(ReadOnlyAdmin):
+class ReplayAdmin(ExecutionAdmin):
     list_display = [
         "show_id",
         "show_status",
@@ -51,19 +47,11 @@ class ReplayAdmin(ReadOnlyAdmin):
         "created_by",
         "show_created_at",
     ]
-    list_display_links = ["show_id"]
-    list_filter = [("status", ChoicesDropdownFilter)]
     empty_template = "inbox/empty_replays.html"
     list_defer = ["webhook_ids", "options", "filters"]
     search_exact = ["id"]
-    date_hierarchy = "created_at"
-    sortable_by: list[str] = []
+    search_help_text = "A replay's id"
     actions_detail = ["stop"]
-
-    class Media:
-        css = {"all": ["inbox/inbox.css"]}
-        js = [forms.Script("automation_lab/run_page.js", type="module")]
-
     fieldsets = [
         section(
             None,
@@ -73,15 +61,11 @@ class ReplayAdmin(ReadOnlyAdmin):
         section("Timing", "show_created_at|show_due_at show_started_at|show_finished_at show_cancel_requested_at"),
     ]
 
-    show_id = id_column
-    show_status = state_column()
     show_filters = json_column("filters", "Selection")
     show_why = text_column("error_message", "Why")
-    show_created_at = when_column("created_at")
-    show_due_at = when_column("due_at")
-    show_started_at = when_column("started_at")
-    show_finished_at = when_column("finished_at")
-    show_cancel_requested_at = when_column("cancel_requested_at")
+
+    class Media:
+        css = {"all": ["inbox/inbox.css"]}
 
     @display(description="Done")
     def show_progress(self, replay: Replay) -> SafeString:
@@ -105,12 +89,6 @@ class ReplayAdmin(ReadOnlyAdmin):
 
     def has_stop_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self.allows(request, "inbox.change_replay")
-
-    def offers(self, instance: Replay, name: str) -> bool:
-        return not instance.is_finished
-
-    def is_live(self, instance: Replay) -> bool:
-        return not instance.is_finished
 
     @action(
         description="Stop",
@@ -177,56 +155,6 @@ def _runs(replay: Replay, runs: QuerySet[Any]) -> Panel:
         limit=PANEL_ROWS,
         url=reverse("admin:trace", args=[replay.correlation_id]) if replay.correlation_id else "",
     )
-
-
-def attempt_cells(attempt: ForwardAttempt) -> list[Any]:
-    return [
-        attempt.number,
-        show.state(attempt.status),
-        show.shortened(" ".join(part for part in (attempt.error_class, attempt.error_message) if part)),
-        show.folded("Answer", show.json_view(attempt.answer)) if attempt.answer is not None else show.EMPTY,
-        show.duration(attempt.duration_ms),
-        show.when(attempt.started_at),
-        show.when(attempt.next_attempt_at),
-    ]
-
-
-@admin.register(ForwardAttempt)
-class ForwardAttemptAdmin(ReadOnlyAdmin):
-    list_display = [
-        "show_id",
-        "show_status",
-        "show_forward",
-        "number",
-        "error_class",
-        "show_duration",
-        "show_started_at",
-    ]
-    list_display_links = ["show_id"]
-    list_filter = [("status", ChoicesDropdownFilter)]
-    list_defer = ["answer", "error_message"]
-    search_exact = ["forward_id"]
-    search_help_text = "The id of a forward"
-    ordering = ["-id"]
-    sortable_by: list[str] = []
-    fieldsets = [
-        section(None, "show_forward|show_status number|epoch worker|error_class show_error"),
-        section("Answer", "show_answer"),
-        section("Timing", "show_started_at|show_finished_at show_duration show_next_attempt_at|next_reason"),
-    ]
-
-    show_id = id_column
-    show_status = state_column()
-    show_error = text_column("error_message", "Error")
-    show_answer = json_column("answer")
-    show_duration = duration_column()
-    show_started_at = when_column("started_at")
-    show_finished_at = when_column("finished_at")
-    show_next_attempt_at = when_column("next_attempt_at")
-
-    @display(description="Forward")
-    def show_forward(self, attempt: ForwardAttempt) -> SafeString:
-        return show.object_link("inbox.forward", attempt.forward_id, f"#{attempt.forward_id}")
 
 
 class SavedViewForm(forms.ModelForm):

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import Q, QuerySet
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, status
 from rest_framework.decorators import action
 from rest_framework.exceptions import PermissionDenied
@@ -14,7 +14,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from automation_lab.core import audit
-from automation_lab.core.exceptions import Invalid, NotFound
+from automation_lab.core.exceptions import NotFound
+from automation_lab.core.idempotency_key import IDEMPOTENCY_KEY, idempotency_key
 from automation_lab.core.permissions import check_scope
 from automation_lab.core.registry import replay_targets
 from automation_lab.core.viewsets import (
@@ -36,12 +37,6 @@ from inbox.replay_serializers import (
     ReplayOrderSerializer,
     ReplaySerializer,
     SavedViewSerializer,
-)
-
-IDEMPOTENCY_KEY = OpenApiParameter(
-    "Idempotency-Key",
-    location=OpenApiParameter.HEADER,
-    description="The same key and body give the same replay; another body is a conflict.",
 )
 
 
@@ -171,14 +166,6 @@ def check_target(request: Request, name: str) -> str:
     if not request.user.has_perm(target.permission):
         raise PermissionDenied(f'Your user lacks the permission "{target.permission}".', code="missing_permission")
     return name
-
-
-def idempotency_key(request: Request) -> str:
-    """The request's key; raises Invalid when it does not fit."""
-    key = request.headers.get("Idempotency-Key", "").strip()
-    if len(key) > 255 or not key.isascii() or not key.isprintable():
-        raise Invalid("Must be at most 255 printable ASCII characters.", field="Idempotency-Key")
-    return key
 
 
 def _selected(order: dict[str, Any]) -> QuerySet[Webhook]:

@@ -6,28 +6,29 @@ has come, and when the next one is due, so a worker that dies repeats nothing an
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.db.models import Count
 
 from automation_lab.core import clock, correlation
 from automation_lab.core.exceptions import AutomationLabError, Conflict, Invalid
 from automation_lab.core.execution import attempts, queue
-from automation_lab.core.execution.claims import CANCELLED, REPLACED, STOPPING, Claim, Replaced
+from automation_lab.core.execution.claims import Claim
+from automation_lab.core.execution.failures import internal_error
+from automation_lab.core.execution.idempotency import once
+from automation_lab.core.execution.interruptions import end_of
 from automation_lab.core.execution.models import LIVE_STATUSES, Execution
 from automation_lab.core.execution.results import masked_text
 from automation_lab.core.execution.runner import Executable
 from automation_lab.core.registry import ReplayTarget, replay_targets
-from automation_lab.core.safe_json import dump
-from inbox.models import Forward, Replay, Webhook
-from inbox.reverify import PAYLOAD_REMOVED
+from inbox.models import PAYLOAD_REMOVED, Forward, Replay, Webhook
 
 Status = Replay.Status
+STOPPED = "Stopped."
 MOST_WEBHOOKS = 10_000
 LARGEST_SLICE = 100
 DEFAULT_RATE = 10.0
@@ -44,7 +45,7 @@ def replay_webhook(
     """
     _check_payload(webhook, options)
     chosen = replay_targets.get(target)
-    replay = _build([webhook.pk], target, {"ids": [webhook.pk]}, options, created_by, idempotency_key)
+    replay = _build([webhook.pk], target, {"ids": [webhook.pk]}, created_by, idempotency_key)
     replay.options = chosen.check(options)
     replay.position = replay.done_count = 1
     replay.status = Status.SUCCESS
@@ -57,7 +58,7 @@ def replay_webhook(
         chosen.start(webhook, replay)
         return replay
 
-    return _once(replay, record)
+    return once(replay, record, request=_order(replay, options))
 
 
 def replay_webhooks(
@@ -73,10 +74,11 @@ def replay_webhooks(
     """Order a batch; a worker works it off, oldest first. `filters` says how the webhooks were chosen."""
     ids = sorted(set(webhook_ids))
     check_count(len(ids))
-    replay = _build(ids, target, filters, options, created_by, idempotency_key)
+    replay = _build(ids, target, filters, created_by, idempotency_key)
     replay.options = replay_targets.get(target).check(options)
     replay.rate_per_second = rate_per_second
-    return _once(replay, lambda: queue.enqueue(replay, due_at=clock.database_now()))
+    request = _order(replay, options)
+    return once(replay, lambda: queue.enqueue(replay, due_at=clock.database_now()), request=request)
 
 
 def _check_payload(webhook: Webhook, options: dict[str, Any]) -> None:
@@ -98,7 +100,7 @@ def check_count(count: int) -> None:
 
 def stop_replay(*, replay: Replay) -> Replay:
     """Start nothing more, and cancel what still waits to be sent. Raises Conflict if the batch has finished."""
-    stopped = queue.cancel(replay, now=clock.database_now(), reason="Stopped.")
+    stopped = queue.cancel(replay, now=clock.database_now(), reason=STOPPED)
     _cancel_waiting_forwards(stopped)
     return stopped
 
@@ -117,10 +119,7 @@ def outcomes(replay: Replay) -> dict[str, int]:
 # --- ordering ---------------------------------------------------------------------------------------------------------
 
 
-def _build(
-    ids: list[int], target: str, filters: dict[str, Any], options: dict[str, Any], created_by: str, key: str
-) -> Replay:
-    order = {"ids": ids, "target": target, "options": options}
+def _build(ids: list[int], target: str, filters: dict[str, Any], created_by: str, key: str) -> Replay:
     return Replay(
         webhook_ids=ids,
         total_count=len(ids),
@@ -128,21 +127,12 @@ def _build(
         filters=filters,
         created_by=created_by[:150],
         idempotency_key=key,
-        request_hash=hashlib.sha256(dump(order, sort_keys=True).encode()).hexdigest() if key else "",
     )
 
 
-def _once(replay: Replay, record: Any) -> Replay:
-    try:
-        with transaction.atomic():
-            return record()
-    except IntegrityError:
-        first = Replay.objects.filter(idempotency_key=replay.idempotency_key).exclude(idempotency_key="").first()
-        if first is None:
-            raise
-    if first.request_hash != replay.request_hash:
-        raise Conflict("This Idempotency-Key was used with another body: take a new key for a new request.")
-    return first
+def _order(replay: Replay, options: dict[str, Any]) -> dict[str, Any]:
+    """What was asked for: `options` before they were checked."""
+    return {"ids": replay.webhook_ids, "target": replay.target, "options": options}
 
 
 def _cancel_waiting_forwards(replay: Replay) -> None:
@@ -169,7 +159,7 @@ class ReplayExecutable(Executable):
         queue.persist(lambda: _run_slice(claim))
 
     def crashed(self, execution: Execution, claim: Claim, *, now: datetime, error: Exception) -> None:
-        queue.finish(claim, status=Status.FAILED, now=now, error_message=f"Internal error: {type(error).__name__}.")
+        queue.finish(claim, status=Status.FAILED, now=now, error_message=internal_error(error))
 
     def taken_over(self, execution: Execution, *, worker: int, now: datetime) -> str:
         """`attempt` counts within a slice: in its hours a long batch may lose many workers and still go on."""
@@ -228,12 +218,9 @@ def _start(target: ReplayTarget, webhook: Webhook | None, pk: int, replay: Repla
 
 
 def _let_go(claim: Claim, now: datetime) -> None:
-    reason = claim.cancellation.reason
-    if reason == REPLACED:
-        raise Replaced(claim)
-    if reason == STOPPING:
+    end = end_of(claim, claim.cancellation.reason)
+    if end is None:
         queue.park(claim, due_at=now, now=now)
-    elif reason == CANCELLED:
-        queue.finish(claim, status=Status.CANCELLED, now=now, error_message="Stopped.")
-    else:
-        queue.finish(claim, status=Status.TIMEOUT, now=now, error_message="Not finished within its time limit.")
+        return
+    message = STOPPED if end.status == Status.CANCELLED else end.error_message
+    queue.finish(claim, status=end.status, now=now, error_message=message)

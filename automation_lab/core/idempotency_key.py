@@ -10,7 +10,7 @@ from automation_lab.core.exceptions import Invalid
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
     location=OpenApiParameter.HEADER,
-    description="The same key and body give the same execution; another body is a conflict.",
+    description="The same key and body give again what they gave first; another body is a conflict.",
 )
 
 
