@@ -25,7 +25,6 @@ from inbox.secrets import signing_secrets, verify_tokens
 from inbox.services import WITH_VERIFY_TOKEN
 from inbox.validators import MAX_DEDUPE_WINDOW_SECONDS, PERIODS
 from inbox.verification.configuration import HASHES, UNITS, secret_fault
-from inbox.verification.schemes import SCHEMES
 
 DEFAULT, NO_LIMIT = "", "none"
 SETTING = "set_"
@@ -208,11 +207,6 @@ COMPOSED: dict[str, list[str]] = {
     "retention": [f"keep_{name}" for name in RETENTION],
 }
 """Field of the model -> those of the form that make it."""
-
-
-def ways_of(scheme: str) -> list[str]:
-    """The names of the ways in which a provider signs."""
-    return list(dict.fromkeys(check.name for check in SCHEMES.get(scheme, ())))
 
 
 def _place(name: str, data: Mapping[str, Any]) -> str:
