@@ -15,7 +15,7 @@ from inbox.incoming import IncomingRequest, clean_text, limit_headers
 from inbox.models import Source, Webhook
 from inbox.signals import webhook_received
 from inbox.sources import SourceChanged
-from inbox.terms import MOST_TERMS, body_terms
+from inbox.terms import body_terms
 from inbox.verification import judge
 from inbox.verification.results import Verdict, Verification
 
@@ -95,8 +95,8 @@ def _build_webhook(request: IncomingRequest, source: Source, verdict: Verdict) -
     if request.chunked and not verdict.whole and not isinstance(request.parsed.value, dict | list):
         # Half an object never parses; anything else may have been longer.
         flags.add(dedupe.MAYBE_INCOMPLETE)
-    terms = body_terms(request.parsed.value)
-    if len(terms) > MOST_TERMS:
+    terms, all_terms = body_terms(request.parsed.value)
+    if not all_terms:
         flags.add("partly_searchable")
     return Webhook(
         source=source.name,
@@ -108,7 +108,7 @@ def _build_webhook(request: IncomingRequest, source: Source, verdict: Verdict) -
         query_string=request.query_string,
         headers=limit_headers(request.headers, flags),
         body=request.parsed.value,
-        body_terms=terms[:MOST_TERMS],
+        body_terms=terms,
         raw_body=request.raw_body,
         content_type=_cut(request.content_type, "content_type_cut", flags),
         size_bytes=len(request.raw_body),

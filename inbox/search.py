@@ -131,17 +131,18 @@ def _header(parameter: str, value: str) -> Q:
 
 
 def _body(parameter: str, text: str) -> Q:
-    path = [terms.ANY if segment == ANY else segment for segment in _path(parameter)]
+    path = _path(parameter)
     return Q(body_terms__overlap=[terms.body_term(path, value) for value in _values(text)])
 
 
-def _path(parameter: str) -> list[str]:
+def _path(parameter: str) -> list[str | None]:
+    r"""The keys and positions; `*` is any element, `\*` a key of that name."""
     text = parameter.removeprefix(BODY)
     if not _SEGMENTS.fullmatch(text):
         raise Invalid(
             "Name a path, as in body.repository.full_name=octo/x; a dot in a name is written \\.", field=parameter
         )
-    path = [re.sub(r"\\(.)", r"\1", segment) for segment in _SEGMENT.findall(text)]
+    path = [terms.ANY if part == ANY else re.sub(r"\\(.)", r"\1", part) for part in _SEGMENT.findall(text)]
     if len(path) > MOST_SEGMENTS:
         raise Invalid(f"A path has at most {MOST_SEGMENTS} parts.", field=parameter)
     return path

@@ -8,8 +8,8 @@ hash (RFC 7693): among 10^9 different ones, the chance that any two are equal is
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from hashlib import blake2b
-from itertools import islice
 from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
@@ -17,9 +17,10 @@ from django.db import models
 
 MOST_TERMS = 2_000
 """Of one body, in the order of the document; with more it is flagged and found by these."""
+MOST_PARTS = 20_000  # of a body that are looked at: empty objects and lists have no terms, yet take their time
 ANY = None
 """Instead of a key or position: any element of a list."""
-_ENOUGH = 2 * MOST_TERMS  # texts, of which some are equal
+_ANY_STEP = b"\0*"
 _MOST_PLACES = 8  # of lists within more than three lists not every mixture of * and positions is found
 
 
@@ -37,33 +38,51 @@ def body_term(path: Iterable[str | None], value: Any) -> int:
     return _hashed(f"b{''.join(_step(part) for part in path)}\0={_spelled(value)}")
 
 
-def body_terms(body: Any) -> list[int]:
-    """More than MOST_TERMS are not all there are: they tell the caller that there are more."""
-    texts: list[str] = []
-    _collect(body, ["b"], texts)
-    return list(dict.fromkeys(map(_hashed, texts)))
+def body_terms(body: Any) -> tuple[list[int], bool]:
+    """The terms of `body`, and whether these are all."""
+    collector = _Collector()
+    collector.add(body, [_hash("b")])
+    return list(collector.found)[:MOST_TERMS], not collector.is_full
 
 
-def _collect(value: Any, places: list[str], texts: list[str]) -> None:
-    """Add to `texts` what is hashed: every value under every way to name its place."""
-    if len(texts) > _ENOUGH:
-        return
-    if isinstance(value, dict):
-        for key, item in islice(value.items(), _ENOUGH):
-            _collect(item, [f"{place}\0k{key}" for place in places], texts)
-    elif isinstance(value, list):
-        for position, item in enumerate(value[:_ENOUGH]):
-            _collect(item, _in_list(places, position), texts)
-    else:
-        spelled = _spelled(value)
-        texts += [f"{place}\0={spelled}" for place in places]
+class _Collector:
+    """Hashes as it descends: the texts of all places together can be a thousand times as long as the body."""
+
+    def __init__(self) -> None:
+        self.found: dict[int, None] = {}
+        self.parts = 0
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.found) > MOST_TERMS or self.parts > MOST_PARTS
+
+    def add(self, value: Any, places: list[Any]) -> None:
+        """Add `value` under every way to name its place; `places` are the hashes of these so far, used up here."""
+        self.parts += 1
+        if isinstance(value, dict):
+            for key, item in value.items():
+                if self.is_full:
+                    return
+                step = _encoded(f"\0k{key}")
+                self.add(item, [_extended(place, step) for place in places])
+        elif isinstance(value, list):
+            for position, item in enumerate(value):
+                if self.is_full:
+                    return
+                self.add(item, _in_list(places, position))
+        else:
+            spelled = _encoded(f"\0={_spelled(value)}")
+            for place in places:
+                place.update(spelled)
+                self.found[_number(place)] = None
 
 
-def _in_list(places: list[str], position: int) -> list[str]:
+def _in_list(places: list[Any], position: int) -> list[Any]:
     """By any and by its position, after each of `places`, of which the first has only any, the last only positions."""
+    exact_step = b"\0k%d" % position
     if len(places) >= _MOST_PLACES:
-        return [f"{places[0]}\0*", f"{places[-1]}\0k{position}"]
-    return [text for place in places for text in (f"{place}\0*", f"{place}\0k{position}")]
+        return [_extended(places[0], _ANY_STEP), _extended(places[-1], exact_step)]
+    return [_extended(place, step) for place in places for step in (_ANY_STEP, exact_step)]
 
 
 def _step(part: str | None) -> str:
@@ -72,20 +91,38 @@ def _step(part: str | None) -> str:
 
 
 def _spelled(value: Any) -> str:
-    """A number by its value: 7, 7.0 and 70e-1 are one."""
+    """A number by its value, as jsonb has it: 7, 7.0 and 70e-1 are one."""
     if isinstance(value, str):
         return f"s{value}"
     match value:
         case None | bool():
             return f"w{value}"
         case float() if value.is_integer():
-            return f"n{int(value)}"
+            return f"n{int(Decimal(repr(value)))}"
         case _:
             return f"n{value!r}"
 
 
 def _hashed(text: str) -> int:
-    return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), signed=True)
+    return _number(_hash(text))
+
+
+def _hash(text: str) -> Any:
+    return blake2b(_encoded(text), digest_size=8)
+
+
+def _extended(place: Any, step: bytes) -> Any:
+    longer = place.copy()
+    longer.update(step)
+    return longer
+
+
+def _number(finished: Any) -> int:
+    return int.from_bytes(finished.digest(), signed=True)
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 class _TermsField(ArrayField):
@@ -116,4 +153,4 @@ class HeaderTermsField(_TermsField):
 
 class BodyTermsField(_TermsField):
     def terms_of(self, instance: Any) -> list[int]:
-        return body_terms(instance.body)[:MOST_TERMS]
+        return body_terms(instance.body)[0]

@@ -3,8 +3,11 @@ from django.db import migrations, models
 
 import inbox.terms
 
-BATCH = 500
-FILL = "UPDATE webhook_inbox SET header_terms = %s::bigint[], body_terms = %s::bigint[] WHERE id = %s"
+BATCH = 100
+FILL = """
+    UPDATE webhook_inbox SET header_terms = %s::bigint[], body_terms = %s::bigint[], flags = flags || %s::varchar[]
+    WHERE id = %s
+"""
 
 
 def fill(apps, schema_editor):
@@ -13,8 +16,9 @@ def fill(apps, schema_editor):
     batch = []
     with schema_editor.connection.cursor() as cursor:
         for pk, headers, body in rows.iterator(chunk_size=BATCH):
-            terms = inbox.terms.body_terms(body)[: inbox.terms.MOST_TERMS]
-            batch.append((inbox.terms.header_terms(headers), terms, pk))
+            terms, all_terms = inbox.terms.body_terms(body)
+            flags = [] if all_terms else ["partly_searchable"]
+            batch.append((inbox.terms.header_terms(headers), terms, flags, pk))
             if len(batch) == BATCH:
                 cursor.executemany(FILL, batch)
                 batch = []

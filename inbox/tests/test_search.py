@@ -28,6 +28,8 @@ BODY = {
     "lists": [[[[["shallow"]], [["deep"]]]]],
     "odd.name": {"__in": "x", "contains": "y", "0": "zero", "a\\b": "z"},
     "text": 'say "hi"',
+    "stars": {"*": "one", "a*": "two"},
+    "large": 1e23,
 }
 
 
@@ -78,6 +80,10 @@ def webhook():
         (r"odd\.name.0", "zero"),
         (r"odd\.name.a\\b", "z"),
         ("text", 'say "hi"'),
+        (r"stars.\*", "one"),
+        ("stars.a*", "two"),
+        ("large", "1e23"),
+        ("large", "100000000000000000000000"),
         ("text", r'"say \"hi\""'),
     ],
 )
@@ -101,6 +107,7 @@ def test_a_value_at_a_path_of_the_body_is_found(api, webhook, path, value):
         ("matrix.0.*", "3"),
         ("matrix.*", "3"),
         ("by_id.*.tags.*", "y"),
+        ("stars.*", "one"),
         ("full_name", "octo/x"),
         ("repository", "octo/x"),
         ("number", "1e400"),
@@ -231,7 +238,8 @@ def test_new_rows_do_not_shift_a_page_of_a_search(api):
 
 
 @pytest.mark.parametrize("count", [1, 20])
-def test_a_search_needs_the_same_queries_whatever_it_finds(api, django_assert_num_queries, count):
+def test_a_search_needs_the_same_queries_whatever_it_finds(api, monkeypatch, django_assert_num_queries, count):
+    monkeypatch.setattr(search, "COMMON", 21)
     WebhookFactory.create_batch(count, body=BODY, raw_body=b"needle", headers=[["X-A", "1"]], flags=["x"])
     api.get(INBOX)
 
@@ -259,6 +267,14 @@ def test_an_index_answers_a_condition(monkeypatch, parameter):
         plan = found.explain()
 
     assert "webhook_inbox_terms" in plan
+
+
+def test_a_search_for_what_is_common_does_without_the_index(api, django_assert_num_queries):
+    WebhookFactory.create_batch(search.COMMON, body=BODY)
+    api.get(INBOX)
+
+    with django_assert_num_queries(4):  # token; the newest; count, page
+        assert len(found(api, **{"body.action": "opened"})) == search.COMMON
 
 
 @pytest.mark.parametrize(("common", "few"), [(1, 3), (50, 1), (50, 3)])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import tracemalloc
 
 import pytest
 from django.apps import apps
@@ -31,7 +32,7 @@ def places(value, path=()):
 
 @given(VALUES)
 def test_every_value_is_found_at_its_place(body):
-    found = terms.body_terms(body)
+    found, _ = terms.body_terms(body)
 
     assert all(terms.body_term(path, value) in found for path, value in places(body))
     assert len(found) == len(set(found))
@@ -43,7 +44,7 @@ def test_nothing_else_is_found(body, path, value):
         tuple(path) == at and type(value) is type(held) and value == held for at, held in places(body)
     ) or isinstance(value, int | float)  # which are compared by their value: see below
 
-    assert there or terms.body_term(path, value) not in terms.body_terms(body)
+    assert there or terms.body_term(path, value) not in terms.body_terms(body)[0]
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,7 @@ def test_nothing_else_is_found(body, path, value):
         (7, 7.0, True),
         (0, -0.0, True),
         (10**20, 1e20, True),
+        (10**23, 1e23, True),
         (7, "7", False),
         (1, True, False),
         (0, False, False),
@@ -76,7 +78,7 @@ def test_places_are_not_mistaken_for_each_other(one, other):
 def test_terms_stay_what_they_are():
     """They are stored: another way to make them needs a migration that makes all of them anew."""
     assert terms.header_terms([["X-GitHub-Event", "push"]]) == [1712149894301693880]
-    assert terms.body_terms({"a": [1.5, None], "b": {"c": True}}) == [
+    assert terms.body_terms({"a": [1.5, None], "b": {"c": True}})[0] == [
         -3591280912480279808,
         -19340139660974706,
         3632132844626796740,
@@ -90,7 +92,42 @@ def test_lists_in_lists_have_a_bounded_number_of_terms():
     for _ in range(100):
         body = [body]
 
-    assert len(terms.body_terms(body)) <= 8
+    assert len(terms.body_terms(body)[0]) <= 8
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"grid": [[0] * 100] * 30, "id": 7},
+        {"items": [{}] * 30_000 + [{"id": 7}]},
+        {f"k{number}": {} for number in range(30_000)} | {"id": 7},
+        list(range(2_000)),
+    ],
+    ids=["equal values", "empty objects", "empty values", "many values"],
+)
+def test_whatever_is_left_out_is_told(body):
+    found, are_all = terms.body_terms(body)
+
+    assert len(found) <= terms.MOST_TERMS
+    assert not are_all
+
+
+def test_empty_parts_leave_nothing_out():
+    found, are_all = terms.body_terms({"items": [{}] * 4_000 + [{"id": 7}]})
+
+    assert terms.body_term(["items", terms.ANY, "id"], 7) in found
+    assert are_all
+
+
+def test_long_keys_cost_no_more_than_their_length():
+    body = {"k" * 1_000_000: list(range(900))}
+    tracemalloc.start()
+
+    found, are_all = terms.body_terms(body)
+
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
+    assert (len(found), are_all) == (1_800, True)
 
 
 @pytest.mark.django_db
