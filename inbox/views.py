@@ -21,7 +21,7 @@ from inbox.incoming import IncomingRequest, read_request
 from inbox.models import Source, Webhook
 from inbox.presets import PRESETS
 from inbox.receiving import receive_webhook
-from inbox.sources import SourceChanged, find_source
+from inbox.sources import SourceChanged, find_source, forget
 from inbox.validators import is_source_name
 from inbox.verification import judge
 
@@ -71,6 +71,9 @@ def _receive(request: HttpRequest, name: str) -> HttpResponse:
 
 def _find_source(request: HttpRequest, name: str) -> Source:
     source = find_source(name) if is_source_name(name) else None
+    if source and request.method not in source.allowed_methods:
+        forget(name)  # it may have been allowed a moment ago
+        source = find_source(name)
     if source is None:
         raise Http404  # the same answer for a bad, an unknown and a disabled name
     if request.method not in source.allowed_methods:

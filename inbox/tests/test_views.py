@@ -235,6 +235,15 @@ def test_secrets_are_rotated_without_a_gap(sender, remembering):
     assert Webhook.objects.filter(status="rejected").count() == 1
 
 
+def test_a_method_is_allowed_at_once(sender, remembering):
+    source = services.create_source(name="github", scheme="none", allowed_methods=["POST"])
+    assert (send(sender), sender.get(PATH).status_code) == (201, 405)
+
+    services.update_source(source=source, allowed_methods=["GET", "POST"])
+
+    assert sender.get(PATH).status_code == 201
+
+
 def test_a_name_in_use_is_closed_at_once(sender, remembering):
     assert send(sender) == 201
 
