@@ -219,6 +219,7 @@ def _why(status: int, answer: Any, server: str) -> str:
     detail = str(answer.get("detail", ""))
     if status == 401:
         return f"{server} wants a token with the scope inbox:write. {detail} Give --token-file or --token."
-    if any(fault.get("code") == UNKNOWN_CURSOR for fault in answer.get("errors", [])):
+    faults = answer.get("errors")  # whatever answers here need not be a lab
+    if isinstance(faults, list) and any(isinstance(one, dict) and one.get("code") == UNKNOWN_CURSOR for one in faults):
         return f"{server}: {detail} (--restart does.)"
     return f"{server} answers {status}: {detail or 'this does not look like an Automation Lab.'}"
