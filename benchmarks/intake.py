@@ -11,25 +11,15 @@ import asyncio
 import hashlib
 import hmac
 import itertools
-import json
 import statistics
 import time
 from dataclasses import dataclass, field
 
-from lab import HOST, Lab, free_port, lab
+from lab import HOST, PUSH, Lab, free_port, lab
 
 CONNECTIONS = 32
 SECRET = "secret-of-the-benchmark"
-BODY = json.dumps(
-    {
-        "ref": "refs/heads/main",
-        "commits": [
-            {"id": f"{number:040x}", "message": "x" * 140, "author": {"name": "Ann", "email": "ann@example.com"}}
-            for number in range(27)
-        ],
-    }
-).encode()
-SIGNATURE = hmac.new(SECRET.encode(), BODY, hashlib.sha256).hexdigest()
+SIGNATURE = hmac.new(SECRET.encode(), PUSH, hashlib.sha256).hexdigest()
 HEAD = (
     "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n"
     "User-Agent: GitHub-Hookshot/1a2b3c4\r\nX-GitHub-Event: push\r\nX-GitHub-Delivery: {delivery}\r\n"
@@ -88,8 +78,8 @@ async def _send(variant: Variant, end: float) -> list[float]:
     reader, writer = await asyncio.open_connection(HOST, variant.port)
     taken = []
     while (started := time.perf_counter()) < end:
-        head = HEAD.format(path=variant.path, length=len(BODY), delivery=next(deliveries), signature=SIGNATURE)
-        writer.write(head.encode() + BODY)
+        head = HEAD.format(path=variant.path, length=len(PUSH), delivery=next(deliveries), signature=SIGNATURE)
+        writer.write(head.encode() + PUSH)
         answer = await reader.readuntil(b"\r\n\r\n")
         status, length = answer[9:12], int(answer.lower().partition(b"content-length: ")[2].partition(b"\r")[0])
         await reader.readexactly(length)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import json
 import os
 import socket
 import subprocess
@@ -20,6 +21,16 @@ HOST = "127.0.0.1"
 TOKEN = "token-of-the-benchmark-0123456789-abcdef"
 BASE_DIR = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(BASE_DIR))
+PUSH = json.dumps(
+    {
+        "ref": "refs/heads/main",
+        "commits": [
+            {"id": f"{number:040x}", "message": "x" * 140, "author": {"name": "Ann", "email": "ann@example.com"}}
+            for number in range(27)
+        ],
+    }
+).encode()
+"""A push of GitHub of 7 kB."""
 
 
 @dataclass

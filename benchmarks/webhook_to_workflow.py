@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 import httpx
-from lab import TOKEN, Lab, lab, percentiles
+from lab import PUSH, TOKEN, Lab, lab, percentiles
 
 RUNS = 600
-BODY = json.dumps(
-    {
-        "ref": "refs/heads/main",
-        "commits": [
-            {"id": f"{number:040x}", "message": "x" * 140, "author": {"name": "Ann", "email": "ann@example.com"}}
-            for number in range(27)
-        ],
-    }
-)
 
 
 def workflow(target_port: int) -> dict[str, object]:
@@ -36,7 +26,7 @@ def workflow(target_port: int) -> dict[str, object]:
 
 def send(client: httpx.Client) -> None:
     headers = {"X-GitHub-Event": "push", "Content-Type": "application/json"}
-    client.post("/v1/webhooks/inbox/bench", content=BODY, headers=headers).raise_for_status()
+    client.post("/v1/webhooks/inbox/bench", content=PUSH, headers=headers).raise_for_status()
 
 
 def backlog(name: str, running: Lab, client: httpx.Client, workers: int) -> None:
@@ -77,7 +67,7 @@ def main() -> None:
             "/v1/workflows", json=workflow(running.target_port), headers={"Authorization": f"Bearer {TOKEN}"}
         )
         answer.raise_for_status()
-        print(f"{len(BODY)} bytes, {RUNS} runs each", flush=True)
+        print(f"{len(PUSH)} bytes, {RUNS} runs each", flush=True)
         backlog("1 worker process", running, client, 1)
         backlog("2 worker processes", running, client, 2)
         trickle(running, client)
