@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from django.conf import settings
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.db import connection
 from django.test import Client
 from pytest_django import DjangoDbBlocker
@@ -20,6 +20,7 @@ from automation_lab.embedded_postgres import EmbeddedPostgres
 # Durability is worth nothing here, and costs most of the time.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_wal_size": "4GB"}
 JOB_TABLES = "procrastinate_jobs, procrastinate_workers, procrastinate_periodic_defers, procrastinate_events"
+MODEL_BACKEND = "django.contrib.auth.backends.ModelBackend"
 _server = pytest.StashKey[EmbeddedPostgres]()
 
 
@@ -93,8 +94,38 @@ def api(admin_user: User) -> APIClient:
 def browser(admin_user: User) -> Client:
     """A superuser signed in to the console."""
     client = Client()
-    client.force_login(admin_user, backend="django.contrib.auth.backends.ModelBackend")
+    client.force_login(admin_user, backend=MODEL_BACKEND)
     return client
+
+
+@pytest.fixture
+def console(client: Client) -> Client:
+    """`client`, signed in to the console as a superuser."""
+    client.force_login(User.objects.create_superuser("root"), backend=MODEL_BACKEND)
+    return client
+
+
+@pytest.fixture
+def as_role(client: Client) -> Callable[[str], Client]:
+    """Signs `client` in as somebody of a role, who has its name."""
+
+    def sign_in(role: str) -> Client:
+        user = User.objects.create(username=role, is_staff=True)
+        user.groups.add(Group.objects.get(name=role))
+        client.force_login(user, backend=MODEL_BACKEND)
+        return client
+
+    return sign_in
+
+
+@pytest.fixture
+def viewer(as_role: Callable[[str], Client]) -> Client:
+    return as_role("viewer")
+
+
+@pytest.fixture
+def operator(as_role: Callable[[str], Client]) -> Client:
+    return as_role("operator")
 
 
 @pytest.fixture

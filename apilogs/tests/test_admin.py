@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from django.contrib.auth.models import User
 from django.urls import reverse
 
 from apilogs.models import ApiLog
@@ -14,13 +13,6 @@ from apilogs.tests.factories import ApiLogFactory
 CANARY = "<script>alert('canary')</script>"
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def console(client):
-    user = User.objects.create_superuser("root", password="x")
-    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
-    return client
 
 
 def page(name, *args):

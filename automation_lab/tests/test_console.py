@@ -41,12 +41,6 @@ def key_of(row):
 
 
 @pytest.fixture
-def console(client):
-    client.force_login(User.objects.create_superuser("root", password="x"), backend=BACKEND)
-    return client
-
-
-@pytest.fixture
 def member(client):
     """Signed in with the rights of a group, which costs two queries more than being a superuser."""
     user = User.objects.create(username="member", is_staff=True)

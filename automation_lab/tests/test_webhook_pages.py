@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Group, Permission, User
+from django.contrib.auth.models import Permission, User
 from django.urls import reverse
 from django.utils import timezone
 
@@ -25,25 +25,6 @@ MAX_QUERIES = 12
 CONFIRMED = {"_form_submitted": "True"}
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def console(client):
-    client.force_login(User.objects.create_superuser("root", password="x"), backend=BACKEND)
-    return client
-
-
-@pytest.fixture
-def as_role(client):
-    """Signs in somebody of a role."""
-
-    def sign_in(name):
-        user = User.objects.create(username=name, is_staff=True)
-        user.groups.add(Group.objects.get(name=name))
-        client.force_login(user, backend=BACKEND)
-        return client
-
-    return sign_in
 
 
 def page(name, *args, model="webhook"):

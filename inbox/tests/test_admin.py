@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import User
 from django.urls import reverse
 from django.utils import timezone
 
@@ -18,13 +17,6 @@ from inbox.tests.factories import SourceFactory, WebhookFactory
 CANARY = "<script>alert('canary')</script><img src=x onerror=alert(1)>"
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def console(client):
-    user = User.objects.create_superuser("root", password="x")
-    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
-    return client
 
 
 def page(model, name, *args):

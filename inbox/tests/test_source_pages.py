@@ -10,7 +10,6 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Group, User
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import escape
@@ -44,20 +43,6 @@ SIGNED_ELSEWHERE = ["paypal", "sns", "sendgrid", "discord"]
 SIGNED_HERE = [scheme for scheme in PRESETS if scheme not in ("none", *SHOW_THEIR_SECRET, *SIGNED_ELSEWHERE)]
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def console(client):
-    client.force_login(User.objects.create_superuser("root", password="x"), backend=BACKEND)
-    return client
-
-
-@pytest.fixture
-def viewer(client):
-    user = User.objects.create(username="viewer", is_staff=True)
-    user.groups.add(Group.objects.get(name="viewer"))
-    client.force_login(user, backend=BACKEND)
-    return client
 
 
 def page(name, *args):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Group, User
 from django.urls import reverse
 
 from automation_lab.core import crypto
@@ -22,20 +21,6 @@ BACKEND = "django.contrib.auth.backends.ModelBackend"
 CANARY = "<script>alert('canary')</script>"
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def console(client):
-    client.force_login(User.objects.create_superuser("root", password="x"), backend=BACKEND)
-    return client
-
-
-@pytest.fixture
-def viewer(client):
-    user = User.objects.create(username="viewer", is_staff=True)
-    user.groups.add(Group.objects.get(name="viewer"))
-    client.force_login(user, backend=BACKEND)
-    return client
 
 
 def page(model, name, *args):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
@@ -21,20 +21,6 @@ from tasks.tests.factories import (
 from tasks.tests.test_admin import BACKEND, CANARY, page, said, submitted, task_form
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def console(client):
-    client.force_login(User.objects.create_superuser("root", password="x"), backend=BACKEND)
-    return client
-
-
-@pytest.fixture
-def operator(client):
-    user = User.objects.create(username="operator", is_staff=True)
-    user.groups.add(Group.objects.get(name="operator"))
-    client.force_login(user, backend=BACKEND)
-    return client
 
 
 def text_of(response):

@@ -26,12 +26,6 @@ STEPS = [{"type": "set", "config": {"values": {"a": 1}}}]
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def console(client):
-    client.force_login(User.objects.create_superuser("root", password="x"), backend=BACKEND)
-    return client
-
-
 def page(model, name, *args):
     return reverse(f"admin:workflows_{model}_{name}", args=args)
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import User
 from django.urls import reverse
 
 from workflows import services
@@ -30,20 +30,6 @@ FORM = {
         "notify": {"type": "boolean"},
     },
 }
-
-
-@pytest.fixture
-def console(client):
-    client.force_login(User.objects.create_superuser("root", password="x"), backend=BACKEND)
-    return client
-
-
-@pytest.fixture
-def viewer(client):
-    user = User.objects.create(username="viewer", is_staff=True)
-    user.groups.add(Group.objects.get(name="viewer"))
-    client.force_login(user, backend=BACKEND)
-    return client
 
 
 def html_of(client, run):

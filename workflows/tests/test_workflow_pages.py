@@ -25,25 +25,6 @@ LOG = {"id": "say", "type": "log", "config": {"message": "Hello {{ trigger.data.
 CALL = {"id": "call", "type": "api_call", "config": {"url": "https://api.example.com/{{ trigger.data.path }}"}}
 
 
-@pytest.fixture
-def console(client):
-    client.force_login(User.objects.create_superuser("root", password="x"), backend=BACKEND)
-    return client
-
-
-@pytest.fixture
-def member(client):
-    """Signs in somebody with the rights of a group."""
-
-    def sign_in(group):
-        user = User.objects.create(username=group, is_staff=True)
-        user.groups.add(Group.objects.get(name=group))
-        client.force_login(user, backend=BACKEND)
-        return client
-
-    return sign_in
-
-
 def make(name="Deploy", steps=(LOG,), **fields):
     return services.create_workflow(fields={"name": name, "steps": list(steps), **fields}, author="root")
 
@@ -144,8 +125,8 @@ def test_the_newest_version_offers_no_restore_and_a_look_restores_nothing(consol
     assert WorkflowVersion.objects.count() == 3
 
 
-def test_an_operator_restores_nothing(member, versions):
-    response = member("operator").post(action("restore", versions[0], "workflowversion"), submitted())
+def test_an_operator_restores_nothing(as_role, versions):
+    response = as_role("operator").post(action("restore", versions[0], "workflowversion"), submitted())
 
     assert response.status_code == 403
     assert WorkflowVersion.objects.count() == 3
@@ -327,12 +308,12 @@ def test_what_is_no_exported_workflow_is_refused_with_the_reason(console, data):
     assert not Workflow.objects.exists()
 
 
-def test_files_are_imported_by_editors_and_exported_by_viewers(member):
+def test_files_are_imported_by_editors_and_exported_by_viewers(as_role):
     workflow = make()
-    viewer = member("viewer")
+    viewer = as_role("viewer")
 
     codes = [viewer.get(action("export", workflow)).status_code, viewer.get(reverse(IMPORT)).status_code]
-    codes.append(member("editor").get(reverse(IMPORT)).status_code)
+    codes.append(as_role("editor").get(reverse(IMPORT)).status_code)
 
     assert codes == [200, 403, 200]
 
