@@ -34,6 +34,7 @@ from automation_lab.core.admin import (
     trace_column,
     when_column,
 )
+from automation_lab.core.console_pages import row_or_404
 from automation_lab.core.exceptions import AutomationLabError
 from inbox import forward_admin, replay_admin, reverify, search, services, source_admin, subscriptions  # noqa: F401
 from inbox.console import columns, filters, listing, replaying, words
@@ -157,7 +158,7 @@ class WebhookAdmin(replaying.ReplayPages, ServiceAdmin):
         return self.rejected_display if request.GET.get("status") == Webhook.Status.REJECTED else self.list_display
 
     def counted_rows(self, request: HttpRequest) -> int:
-        return counted_rows(name for name, value in request.GET.items() if value)
+        return counted_rows(request.GET)
 
     def complete_rows(self, rows: Iterable[Webhook]) -> None:
         listing.complete_rows(rows)
@@ -316,7 +317,7 @@ class WebhookAdmin(replaying.ReplayPages, ServiceAdmin):
     )
     def verify_again(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
         """Outside a transaction: a certificate may have to be fetched."""
-        webhook = self._needed(request, object_id)
+        webhook = row_or_404(self, request, object_id)
         try:
             found = reverify.verify_again(webhook=webhook)
         except AutomationLabError as error:
@@ -340,7 +341,7 @@ class WebhookAdmin(replaying.ReplayPages, ServiceAdmin):
         ),
     )
     def confirm_subscription(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
-        webhook = self._needed(request, object_id)
+        webhook = row_or_404(self, request, object_id)
         try:
             subscriptions.confirm_subscription(webhook=webhook)
         except AutomationLabError as error:
@@ -349,12 +350,6 @@ class WebhookAdmin(replaying.ReplayPages, ServiceAdmin):
             self.log_change(request, webhook, "Subscription confirmed.")
             self.message_user(request, "Confirmed: the topic sends from now on.", messages.SUCCESS)
         return self.go_to(request, self.page_of(webhook))
-
-    def _needed(self, request: HttpRequest, object_id: str) -> Webhook:
-        webhook = self.get_object(request, object_id)
-        if webhook is None:
-            raise Http404(f"There is no webhook {object_id}.")
-        return webhook
 
     @action(description="Replay selected webhooks…", permissions=["replay"])
     def replay_selected(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> HttpResponse | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 import django_filters
@@ -16,9 +16,9 @@ from inbox.querysets import WebhookQuerySet
 DEAR = ("q", "flag", "method", "is_duplicate", "received_after", "received_before")
 
 
-def counted_rows(names: Iterable[str]) -> int:
-    """To how many a list filtered by `names` is counted: less far where each row has to be looked at."""
-    dear = any(name in DEAR or name.startswith(search.PREFIXES) for name in names)
+def counted_rows(parameters: Mapping[str, str]) -> int:
+    """To how many a list filtered by `parameters` is counted: less far where each row has to be looked at."""
+    dear = any(value and (name in DEAR or name.startswith(search.PREFIXES)) for name, value in parameters.items())
     return search.COUNTED_ROWS if dear else MAX_ROWS
 
 

@@ -20,13 +20,12 @@ MOST_TERMS = 2_000
 MOST_PARTS = 20_000  # of a body that are looked at: empty objects and lists have no terms, yet take their time
 ANY = None
 """Instead of a key or position: any element of a list."""
-_ANY_STEP = b"\0*"
 _MOST_PLACES = 8  # of lists within more than three lists not every mixture of * and positions is found
 
 
 def header_term(name: str, value: str) -> int:
     """The server gives names without their spelling, `X-Github-Event`; any spelling makes the same term."""
-    return _hashed(f"h\0{name.replace('_', '-').title()}\0{value}")
+    return _number(_hash(f"h\0{name.replace('_', '-').title()}\0{value}"))
 
 
 def header_terms(headers: Iterable[Sequence[str]]) -> list[int]:
@@ -35,7 +34,11 @@ def header_terms(headers: Iterable[Sequence[str]]) -> list[int]:
 
 def body_term(path: Iterable[str | None], value: Any) -> int:
     """`path` of keys, positions as texts, and ANY; `value` is no list or object."""
-    return _hashed(f"b{''.join(_step(part) for part in path)}\0={_spelled(value)}")
+    place = _hash("b")
+    for part in path:
+        place.update(_step(part))
+    place.update(_leaf(value))
+    return _number(place)
 
 
 def body_terms(body: Any) -> tuple[list[int], bool]:
@@ -63,7 +66,7 @@ class _Collector:
             for key, item in value.items():
                 if self.is_full:
                     return
-                step = _encoded(f"\0k{key}")
+                step = _step(key)
                 self.add(item, [_extended(place, step) for place in places])
         elif isinstance(value, list):
             for position, item in enumerate(value):
@@ -71,23 +74,27 @@ class _Collector:
                     return
                 self.add(item, _in_list(places, position))
         else:
-            spelled = _encoded(f"\0={_spelled(value)}")
+            leaf = _leaf(value)
             for place in places:
-                place.update(spelled)
+                place.update(leaf)
                 self.found[_number(place)] = None
 
 
 def _in_list(places: list[Any], position: int) -> list[Any]:
     """By any and by its position, after each of `places`, of which the first has only any, the last only positions."""
-    exact_step = b"\0k%d" % position
+    any_step, exact_step = _step(ANY), _step(str(position))
     if len(places) >= _MOST_PLACES:
-        return [_extended(places[0], _ANY_STEP), _extended(places[-1], exact_step)]
-    return [_extended(place, step) for place in places for step in (_ANY_STEP, exact_step)]
+        return [_extended(places[0], any_step), _extended(places[-1], exact_step)]
+    return [_extended(place, step) for place in places for step in (any_step, exact_step)]
 
 
-def _step(part: str | None) -> str:
+def _step(part: str | None) -> bytes:
     """Neither NUL nor anything else in a key can be taken for the start of a step: jsonb holds no NUL."""
-    return "\0*" if part is ANY else f"\0k{part}"
+    return b"\0*" if part is ANY else _encoded(f"\0k{part}")
+
+
+def _leaf(value: Any) -> bytes:
+    return _encoded(f"\0={_spelled(value)}")
 
 
 def _spelled(value: Any) -> str:
@@ -101,10 +108,6 @@ def _spelled(value: Any) -> str:
             return f"n{int(Decimal(repr(value)))}"
         case _:
             return f"n{value!r}"
-
-
-def _hashed(text: str) -> int:
-    return _number(_hash(text))
 
 
 def _hash(text: str) -> Any:

@@ -58,7 +58,7 @@ class WebhookViewSet(
 
     @property
     def counted_rows(self) -> int:
-        return counted_rows(name for name, value in self.request.query_params.items() if value)
+        return counted_rows(self.request.query_params)
 
     def get_queryset(self) -> QuerySet[Webhook]:
         if self.action == "list":
