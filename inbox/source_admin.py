@@ -10,7 +10,7 @@ from django.contrib import admin, messages
 from django.db import transaction
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.forms import ModelForm
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import BooleanRadioFilter
@@ -21,6 +21,7 @@ from unfold.forms import BaseDialogForm
 from automation_lab.core import display as show
 from automation_lab.core.admin import Panel, ServiceAdmin, column, confirmation, section, when_column
 from automation_lab.core.console_forms import add_errors, dialog_again
+from automation_lab.core.console_pages import row_or_404
 from automation_lab.core.exceptions import AutomationLabError
 from inbox import services
 from inbox.console import source_page, source_secrets
@@ -166,8 +167,7 @@ class SourceAdmin(ServiceAdmin):
         return form.changes(names)  # type: ignore[attr-defined]  # of SourceForm
 
     def create(self, request: HttpRequest, fields: dict[str, Any]) -> Source:
-        given, options = _given(fields), fields.get("scheme_settings", {})
-        secrets = source_secrets.changed(Source(), given, scheme=fields["scheme"], options=options)
+        secrets = source_secrets.changed(Source(), _given(fields), scheme=fields["scheme"], unfit=())
         return services.create_source(**fields, secrets=secrets)
 
     def update(self, request: HttpRequest, instance: Source, changes: dict[str, Any]) -> Source:
@@ -175,7 +175,7 @@ class SourceAdmin(ServiceAdmin):
         scheme = changes.get("scheme", instance.scheme)
         options = changes.get("scheme_settings", instance.scheme_settings)
         unfit = source_secrets.unfit_ids(instance, scheme, options)
-        secrets = source_secrets.changed(instance, given, scheme=scheme, options=options)
+        secrets = source_secrets.changed(instance, given, scheme=scheme, unfit=unfit)
         is_kept = not unfit and given == Given()
         source = services.update_source(source=instance, secrets=None if is_kept else secrets, **changes)
         if unfit:
@@ -206,7 +206,7 @@ class SourceAdmin(ServiceAdmin):
     )
     def quick_test(self, request: HttpRequest, form: QuickTestForm, object_id: str) -> HttpResponse:
         """The command is made only when it is asked for, and kept nowhere."""
-        source = self._needed(request, object_id)
+        source = row_or_404(self, request, object_id)
         try:
             made = quick_test(source, source_page.receiving_url(source))
         except AutomationLabError as error:
@@ -216,10 +216,11 @@ class SourceAdmin(ServiceAdmin):
 
     @action(description="New secret", url_path="rotate", icon="key", permissions=["change"], dialog=ROTATE)
     def rotate_secret(self, request: HttpRequest, form: RotateForm, object_id: str) -> HttpResponse:
-        source = self._needed(request, object_id)
+        source = row_or_404(self, request, object_id)
         data = form.cleaned_data
         given = Given(data["new_secret"], data["starts_at"], data["keep_hours"])
-        secrets = source_secrets.changed(source, given, scheme=source.scheme, options=source.scheme_settings)
+        unfit = source_secrets.unfit_ids(source, source.scheme, source.scheme_settings)
+        secrets = source_secrets.changed(source, given, scheme=source.scheme, unfit=unfit)
         message = _rotated(secrets)
         try:
             with transaction.atomic():
@@ -262,12 +263,6 @@ class SourceAdmin(ServiceAdmin):
     )
     def withdraw_open(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
         return self.act(request, object_id, lambda source: _confirm(source, False))
-
-    def _needed(self, request: HttpRequest, object_id: str) -> Source:
-        source = self.get_object(request, object_id)
-        if source is None:
-            raise Http404(f"There is no source {object_id}.")
-        return source
 
 
 def _given(fields: dict[str, Any]) -> Given:

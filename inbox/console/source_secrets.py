@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -81,9 +81,8 @@ class Given:
     verify_token: str = field(default="", repr=False)
 
 
-def changed(source: Source, given: Given, *, scheme: str, options: dict[str, Any]) -> list[SecretInput]:
-    """All secrets that `source` is to have, without those that `scheme` with the settings `options` cannot use."""
-    unfit = unfit_ids(source, scheme, options)
+def changed(source: Source, given: Given, *, scheme: str, unfit: Collection[str]) -> list[SecretInput]:
+    """All secrets that `source` is to have with `scheme`, without those that have the ids `unfit`."""
     kept = [secret for secret in source.secrets if secret["id"] not in unfit]
     signing = [_kept(secret) for secret in kept if not _is_token(secret)]
     tokens = [_kept(secret) for secret in kept if _is_token(secret)]
