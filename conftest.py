@@ -11,6 +11,8 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, User
 from django.db import connection
 from django.test import Client
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from pytest_django import DjangoDbBlocker
 from rest_framework.test import APIClient
 
@@ -22,6 +24,12 @@ FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", 
 JOB_TABLES = "procrastinate_jobs, procrastinate_workers, procrastinate_periodic_defers, procrastinate_events"
 MODEL_BACKEND = "django.contrib.auth.backends.ModelBackend"
 _server = pytest.StashKey[EmbeddedPostgres]()
+
+# How long one example takes says more about what else the machine does than about the code.
+hypothesis_settings.register_profile(
+    "busy machine", hypothesis_settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("busy machine")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
