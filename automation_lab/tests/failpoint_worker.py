@@ -62,7 +62,7 @@ def patch_request() -> None:
 
     def patched(self: Any, method: str, url: str, **options: Any) -> Any:
         response = request(self, method, url, **options)
-        if f"/{EXECUTION}" in url:
+        if url.endswith(f"/{EXECUTION}"):
             die()
         return response
 
