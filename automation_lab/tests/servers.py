@@ -19,8 +19,8 @@ from django.db import connection
 from automation_lab import servers
 
 HOST = "127.0.0.1"
-START_SECONDS = 30
-STOP_SECONDS = 10
+START_SECONDS = 60
+STOP_SECONDS = 40  # more than the server itself takes before it kills its workers
 
 
 @dataclass(frozen=True)
