@@ -79,7 +79,7 @@ def alive(pid: int) -> bool:
     return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-def wait_until(check: Callable[[], Any], seconds: float = 10) -> Any:
+def wait_until(check: Callable[[], Any], seconds: float = 30) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := check()):
         assert time.monotonic() < deadline, f"not within {seconds} s"
@@ -271,6 +271,19 @@ def test_a_signal_is_told(declare):
     assert failure().message == f"The command was ended by signal {signal.SIGSEGV:d}."
 
 
+@pytest.fixture
+def ready(monkeypatch, tmp_path) -> Path:
+    """A file with which a command says how far it has come; its time counts from then on only."""
+    file, wait = tmp_path / "ready", command_process._wait
+
+    def wait_from_then(report: Any, wake: Any, timeout_seconds: float) -> str:
+        wait_until(file.exists)
+        return wait(report, wake, timeout_seconds)
+
+    monkeypatch.setattr(command_process, "_wait", wait_from_then)
+    return file
+
+
 def test_a_command_past_its_time_is_ended(declare):
     declare([SH, "-c", "sleep 60"], timeout_seconds=0.5)
     started = time.monotonic()
@@ -281,7 +294,7 @@ def test_a_command_past_its_time_is_ended(declare):
         "timeout.command",
         "The command was not finished within 0.5 s and was ended.",
     )
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < command_process.PATIENCE_SECONDS
 
 
 def test_the_time_of_the_attempt_counts_too(declare):
@@ -290,9 +303,9 @@ def test_the_time_of_the_attempt_counts_too(declare):
     assert failure(seconds=0.3).code == "timeout.command"
 
 
-def test_a_command_that_ignores_term_is_killed(declare, monkeypatch):
+def test_a_command_that_ignores_term_is_killed(declare, monkeypatch, ready):
     monkeypatch.setattr(command_process, "PATIENCE_SECONDS", 0.5)
-    declare([SH, "-c", "trap '' TERM; echo $$; while :; do sleep 0.1; done"], timeout_seconds=0.5)
+    declare([SH, "-c", f"trap '' TERM; echo $$; : > {ready}; while :; do sleep 0.1; done"], timeout_seconds=0.1)
 
     error = failure()
 
@@ -300,30 +313,34 @@ def test_a_command_that_ignores_term_is_killed(declare, monkeypatch):
     assert not alive(int(error.answer["stdout"]))
 
 
-def test_a_command_may_clean_up_after_term(declare):
-    declare([SH, "-c", "trap 'echo bye; exit 0' TERM; sleep 60 & wait"], timeout_seconds=0.5)
+def test_a_command_may_clean_up_after_term(declare, ready):
+    declare([SH, "-c", f"trap 'echo bye; exit 0' TERM; : > {ready}; sleep 60 & wait"], timeout_seconds=0.1)
 
     assert failure().answer["stdout"] == "bye\n"
 
 
 DAEMON = """
 import os, sys, time
+reader, writer = os.pipe()
 for number in range(3):
     if os.fork() == 0:
         if number == 2:
             os.setsid()
         if os.fork() == 0:
             print(os.getpid(), flush=True)
+            os.write(writer, b".")
             time.sleep(300)
         os._exit(0)
-time.sleep(0.3)
+for number in range(3):
+    os.read(reader, 1)
+open("{ready}", "w").close()
 {then}
 """
 
 
-@pytest.mark.parametrize("then", ["time.sleep(300)", "sys.exit(0)"])
-def test_nothing_is_left_of_a_command_even_what_it_has_detached(declare, then):
-    declare([sys.executable, "-c", DAEMON.format(then=then)], timeout_seconds=1.5)
+@pytest.mark.parametrize(("then", "seconds"), [("time.sleep(300)", 0.1), ("sys.exit(0)", 30)])
+def test_nothing_is_left_of_a_command_even_what_it_has_detached(declare, ready, then, seconds):
+    declare([sys.executable, "-c", DAEMON.format(ready=ready, then=then)], timeout_seconds=seconds)
 
     output = run() if "exit" in then else failure().answer
 
@@ -332,17 +349,23 @@ def test_nothing_is_left_of_a_command_even_what_it_has_detached(declare, then):
     assert [pid for pid in pids if alive(pid)] == []
 
 
-def test_cancelling_ends_the_command_within_two_seconds(declare):
-    declare([SH, "-c", "echo $$; sleep 60"])
-    cancellation = Cancellation()
-    threading.Timer(0.5, lambda: cancellation.cancel("cancelled")).start()
-    started = time.monotonic()
+def test_cancelling_ends_the_command_within_two_seconds(declare, tmp_path):
+    declare([SH, "-c", f": > {tmp_path}/ready; sleep 60"])
+    cancellation, cancelled_at = Cancellation(), []
 
+    def cancel() -> None:
+        wait_until((tmp_path / "ready").exists)
+        cancelled_at.append(time.monotonic())
+        cancellation.cancel("cancelled")
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
     with pytest.raises(Interrupted) as caught:
         run(cancellation=cancellation)
+    thread.join()
 
     assert (caught.value.reason, caught.value.request_sent) == ("cancelled", True)
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - cancelled_at[0] < 2
 
 
 def test_a_flood_of_output_is_kept_at_its_beginning_and_its_end(declare):
@@ -402,12 +425,12 @@ def test_a_killed_worker_leaves_no_command_running(declare, settings, tmp_path):
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "automation_lab.settings"}
     environment["COMMANDS_FILE"] = settings.COMMANDS_FILE
     worker = subprocess.Popen([sys.executable, "-c", WORKER], env=environment)
-    running = wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2 and pids.read_text(), 30)
+    running = wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2 and pids.read_text())
 
     worker.kill()
     worker.wait()
 
-    wait_until(lambda: not [pid for pid in running.split() if alive(int(pid))], 5)
+    wait_until(lambda: not [pid for pid in running.split() if alive(int(pid))])
 
 
 # --- the file ---------------------------------------------------------------------------------------------------------
