@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -19,14 +20,16 @@ from django.db import connection
 from automation_lab import servers
 from automation_lab.core import clock
 from automation_lab.core.execution import recovery
+from automation_lab.core.execution.worker import LAST_WORDS_SECONDS
 from automation_lab.core.tests.servers import StubServer, response
+from automation_lab.tests.waiting import eventually
 from tasks import services
 from tasks.models import ScheduledTask, TaskAttempt, TaskExecution
 from tasks.tests.factories import ScheduledTaskFactory
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
-START_SECONDS = 30
+START_SECONDS = 60
 
 
 class Target:
@@ -39,7 +42,7 @@ class Target:
 
     def _answer(self, connection: Any, request: bytes) -> None:
         if self.slow:
-            self._released.wait(30)
+            self._released.wait(120)
         connection.sendall(response(200, [("Content-Type", "application/json")], b'{"ok": true}'))
 
     def release(self) -> None:
@@ -97,15 +100,6 @@ def _end(process: subprocess.Popen) -> None:
     process.wait()
 
 
-def eventually(check: Callable[[], Any], *, seconds: float = 10) -> Any:
-    """What `check` returns as soon as it is true; fails after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.02)
-    return found
-
-
 def workers() -> set[int]:
     with connection.cursor() as cursor:
         cursor.execute("SELECT id FROM procrastinate_workers")
@@ -158,7 +152,7 @@ def test_a_run_whose_worker_is_killed_goes_on_in_another(start_worker, task, tar
     killed = time.monotonic()
     target.release()
     start_worker()
-    row = eventually(lambda: finished(execution), seconds=30)
+    row = eventually(lambda: finished(execution))
 
     assert time.monotonic() - killed < 30
     assert (row.status, row.attempt, row.output_data["body"]) == ("success", 2, {"ok": True})
@@ -179,7 +173,7 @@ def test_a_stopping_worker_hands_back_what_takes_longer_than_its_grace(start_wor
 
     first.send_signal(signal.SIGTERM)
     stopping = time.monotonic()
-    code = first.wait(10)
+    code = first.wait(30)
     took = time.monotonic() - stopping
     handed_back = TaskExecution.objects.get(pk=execution.pk)
     target.release()
@@ -187,7 +181,7 @@ def test_a_stopping_worker_hands_back_what_takes_longer_than_its_grace(start_wor
     row = eventually(lambda: finished(execution))
 
     assert code == 0
-    assert 0.9 < took < 3
+    assert 0.9 < took < 1 + LAST_WORDS_SECONDS
     assert (handed_back.status, handed_back.worker, handed_back.attempt) == ("pending", None, 0)
     assert (row.status, row.attempt) == ("success", 1)
     assert attempts(execution) == [(1, "released"), (1, "success")]
@@ -203,7 +197,7 @@ def test_a_stopping_worker_finishes_what_fits_into_its_grace(start_worker, task,
     worker.send_signal(signal.SIGTERM)
     eventually(lambda: not running_worker_takes_jobs(task, target))
     target.release()
-    code = worker.wait(10)
+    code = worker.wait(30)
 
     assert (code, finished(execution).status) == (0, "success")
     assert attempts(execution) == [(1, "success")]
@@ -224,17 +218,11 @@ def test_a_stopping_worker_is_not_counted_as_dead_while_it_finishes(start_worker
     eventually(lambda: target.server.requests)
 
     worker.send_signal(signal.SIGTERM)
-    time.sleep(recovery.DEAD_AFTER_SECONDS / 3)
+    long_after = clock.database_now() + timedelta(seconds=recovery.DEAD_AFTER_SECONDS / 3)
     held_by = TaskExecution.objects.get(pk=execution.pk).worker
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT extract(epoch FROM clock_timestamp() - last_heartbeat) FROM procrastinate_workers WHERE id = %s",
-            [held_by],
-        )
-        silence = cursor.fetchone()[0]
+    eventually(lambda: heartbeat(held_by) > long_after, seconds=recovery.DEAD_AFTER_SECONDS)
 
     assert worker.poll() is None
-    assert silence < 3
 
 
 def test_an_idle_worker_stops_at_once(start_worker):
@@ -243,8 +231,8 @@ def test_an_idle_worker_stops_at_once(start_worker):
     worker.send_signal(signal.SIGTERM)
     stopping = time.monotonic()
 
-    assert worker.wait(10) == 0
-    assert time.monotonic() - stopping < 2
+    assert worker.wait(30) == 0
+    assert time.monotonic() - stopping < LAST_WORDS_SECONDS
     assert workers() == set()
 
 
@@ -257,7 +245,7 @@ def test_a_worker_that_others_count_as_dead_ends_to_be_started_again(start_worke
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM procrastinate_workers")
 
-    assert worker.wait(15) == 1
+    assert worker.wait(30) == 1
     assert attempts(execution) == [(1, "running")] or attempts(execution)[0] == (1, "lost")
 
 
@@ -268,8 +256,8 @@ def test_a_worker_outlives_the_loss_of_all_its_connections(start_worker, task, t
 
     cut_all_connections()
     second = start_run(task)
-    row = eventually(lambda: finished(second), seconds=15)
-    eventually(lambda: len(listeners()) == 1, seconds=15)
+    row = eventually(lambda: finished(second))
+    eventually(lambda: len(listeners()) == 1)
     latencies = [latency(task) for _ in range(5)]
 
     assert (row.status, worker.poll()) == ("success", None)
@@ -285,7 +273,7 @@ def test_a_call_outlives_an_outage_and_holds_up_nothing_after_it(start_worker, t
     with database_away(seconds=4):
         target.slow = False
     other = start_run(task)
-    eventually(lambda: finished(other), seconds=10)
+    eventually(lambda: finished(other))
     in_between = attempts(long)
     target.release()
     row = eventually(lambda: finished(long))
@@ -305,7 +293,13 @@ def test_cancelling_reaches_a_running_call(start_worker, task, target):
     row = eventually(lambda: finished(execution))
 
     assert (row.status, attempts(execution)) == ("cancelled", [(1, "cancelled")])
-    assert time.monotonic() - asked < 2
+    assert time.monotonic() - asked < 5
+
+
+def heartbeat(worker: int) -> datetime:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT last_heartbeat FROM procrastinate_workers WHERE id = %s", [worker])
+        return cursor.fetchone()[0]
 
 
 def listeners() -> list[int]:
