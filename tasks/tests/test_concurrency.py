@@ -220,7 +220,7 @@ def test_racing_workers_lose_no_run_and_keep_to_the_limit(limit):
     """Eight threads take hints like workers; every run comes to its turn without recovery."""
     add_worker()
     runs = start(ScheduledTaskFactory(overlap="queue_all", max_concurrency=limit), 24)
-    lock = threading.Lock()
+    lock, full = threading.Lock(), threading.Event()
     running = most = 0
     errors: list[Exception] = []
 
@@ -244,6 +244,9 @@ def test_racing_workers_lose_no_run_and_keep_to_the_limit(limit):
                 with lock:
                     running += 1
                     most = max(most, running)
+                    if running >= limit:
+                        full.set()
+                full.wait(30)  # the first ones: so that they are as many at once as may be
                 time.sleep(0.005)
                 with lock:
                     running -= 1
@@ -295,7 +298,7 @@ def test_cancelling_while_the_queue_moves_on_leaves_nothing_behind():
         cancellers = [pool.submit(guarded, cancel_every_third) for _ in range(2)]
         for future in cancellers:
             future.result(30)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while TaskExecution.objects.filter(status="pending").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         stop.set()

@@ -180,7 +180,7 @@ def test_the_task_limits_what_one_attempt_may_take(serve, run):
     execution = run(task)
 
     assert execution.status == "timeout"
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
 
 
 @pytest.mark.django_db(transaction=True)
@@ -203,10 +203,10 @@ def test_a_slow_call_is_stopped(serve, run, stop, status, attempt_status):
     stop(execution)
     watch()
     stopped = time.monotonic()
-    thread.join(5)
+    thread.join(30)
 
     execution.refresh_from_db()
-    assert time.monotonic() - stopped < 1
+    assert time.monotonic() - stopped < 5
     assert (execution.status, execution.attempts.get().status) == (status, attempt_status)
     assert execution.finished_at is not None
 
@@ -232,7 +232,7 @@ def test_a_worker_that_stops_hands_the_run_back_as_its_task_wants(
         time.sleep(0.01)
 
     held.stop_all(reason)
-    thread.join(5)
+    thread.join(30)
 
     execution.refresh_from_db()
     assert (execution.status, execution.attempt) == (status, attempt)
@@ -251,7 +251,7 @@ def test_a_run_asked_to_cancel_during_an_attempt_that_fails_is_not_tried_again(s
     asked = threading.Event()
 
     def answer(connection: Any, request: bytes) -> None:
-        asked.wait(5)
+        asked.wait(30)
         connection.sendall(response(500))
 
     server = serve(answer)
@@ -263,7 +263,7 @@ def test_a_run_asked_to_cancel_during_an_attempt_that_fails_is_not_tried_again(s
 
     services.cancel_execution(execution=execution)
     asked.set()
-    thread.join(5)
+    thread.join(30)
 
     execution.refresh_from_db()
     assert (execution.status, execution.error_message) == ("cancelled", "Cancelled.")

@@ -122,7 +122,7 @@ def test_case_104_a_resolver_that_hangs_is_given_up(monkeypatch):
     release.set()
 
     assert (error.code, error.retryable, error.request_sent) == ("communication.dns", True, False)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 5
     assert network.connects == []
 
 
@@ -298,10 +298,10 @@ def test_the_deadline_covers_the_whole_answer(serve, answer, code):
     server = serve(answer)
     started = time.monotonic()
 
-    error = failure(opened(server), server.url, timeout_seconds=0.5)
+    error = failure(opened(server), server.url, timeout_seconds=1)
 
     assert (error.code, error.retryable, error.request_sent) == (code, True, True)
-    assert 0.4 < time.monotonic() - started < 2
+    assert 0.9 < time.monotonic() - started < 4
 
 
 def test_the_deadline_covers_connecting():
@@ -315,19 +315,25 @@ def test_the_deadline_covers_connecting():
     assert (error.code, error.request_sent) == ("timeout.connect", False)
 
 
-@pytest.mark.parametrize("answer", [drip, silence])
-def test_cancelling_ends_a_running_request_at_once(serve, answer):
-    server = serve(answer)
-    cancel = Cancellation()
-    timer = threading.Timer(0.3, cancel.cancel, ["stopped by hand"])
-    timer.start()
-    started = time.monotonic()
+@pytest.mark.parametrize(
+    "beginning", [b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n.", b""], ids=["drip", "silence"]
+)
+def test_cancelling_ends_a_running_request_at_once(serve, beginning):
+    cancel, cancelled_at = Cancellation(), []
+
+    def cancel_amid_the_answer(connection, request):
+        connection.sendall(beginning)
+        time.sleep(0.1)  # the beginning arrives, as a rule
+        cancelled_at.append(time.monotonic())
+        cancel.cancel("stopped by hand")
+        silence(connection, request)
+
+    server = serve(cancel_amid_the_answer)
 
     error = failure(opened(server), server.url, cancel=cancel)
-    timer.join()
 
     assert (error.code, error.retryable, error.request_sent) == ("cancelled", False, True)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - cancelled_at[0] < 3
     assert cancel.reason == "stopped by hand"
 
 
@@ -401,18 +407,18 @@ def test_cancellation_callbacks_run_once_and_can_be_removed():
 
 
 def test_requests_overlap(serve):
-    def slow(connection, request):
-        time.sleep(0.3)
+    all_there = threading.Barrier(5, timeout=30)
+
+    def answer(connection, request):
+        all_there.wait()
         connection.sendall(OK)
 
-    server = serve(slow)
+    server = serve(answer)
     client = opened(server)
-    started = time.monotonic()
 
     futures = [client.submit("GET", server.url) for _ in range(5)]
 
     assert [future.result().status_code for future in futures] == [200] * 5
-    assert time.monotonic() - started < 1
 
 
 def test_waiting_inside_the_loop_thread_is_refused(serve):
@@ -436,7 +442,7 @@ def test_a_forked_child_has_a_loop_of_its_own(serve):
     if child == 0:
         status = 1
         try:
-            status = 0 if client.request("GET", server.url, timeout_seconds=5).status_code == 200 else 2
+            status = 0 if client.request("GET", server.url, timeout_seconds=30).status_code == 200 else 2
         finally:
             os._exit(status)
 

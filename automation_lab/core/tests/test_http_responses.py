@@ -223,7 +223,7 @@ def test_a_body_declared_too_long_is_refused_before_it_is_read(serve):
     started = time.monotonic()
 
     assert failure(serve(declare)).code == "runtime.too_large"
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 5
 
 
 def test_the_limit_is_the_callers(serve):

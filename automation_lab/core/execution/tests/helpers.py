@@ -57,7 +57,7 @@ def together(works: list[Callable[[], Any]]) -> list[Any]:
     def run(work: Callable[[], Any]) -> Any:
         try:
             connection.ensure_connection()
-            barrier.wait(10)
+            barrier.wait(30)
             return work()
         finally:
             connection.close()

@@ -244,7 +244,7 @@ def test_a_guard_holds_off_who_wants_to_take_over_until_its_transaction_ends(wai
             order.append("guard")
 
     def other() -> None:
-        guarded.wait(5)
+        guarded.wait(30)
         with transaction.atomic():
             TaskExecution.objects.select_for_update().get(pk=waiting.pk)
             order.append("other")
