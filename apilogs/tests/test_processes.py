@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import subprocess
 import threading
-import time
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -16,11 +15,12 @@ from pytest_django import Settings
 from apilogs import services
 from apilogs.models import ApiLog
 from automation_lab.tests.servers import granian_server
+from automation_lab.tests.waiting import eventually
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
 CONNECTIONS = 8
-SECONDS = 1.3  # the last flush was some tenths of a second ago
+ANSWERS = 100
 
 
 class Load:
@@ -42,9 +42,13 @@ class Load:
                 response.read()
                 self.answered.append(response.headers["X-Request-ID"])
 
+    def get_going(self) -> None:
+        """Wait until there were many answers, of which some are stored by now and some are not."""
+        eventually(lambda: len(self.answered) > ANSWERS and stored_ids() and set(self.answered) - stored_ids())
+
     def wait(self) -> None:
         for thread in self._threads:
-            thread.join(20)
+            thread.join(60)
             assert not thread.is_alive()
 
 
@@ -59,7 +63,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     family = [*master.children(recursive=True), master]
     for member in family:
         member.kill()
-    psutil.wait_procs(family, timeout=10)
+    psutil.wait_procs(family, timeout=30)
 
 
 @pytest.mark.parametrize("with_spool", [False, True])
@@ -67,12 +71,12 @@ def test_sigterm_under_load_loses_no_row(with_spool: bool, tmp_path: Path) -> No
     spool = {"API_LOG_SPOOL": str(tmp_path / "spool")} if with_spool else {}
     with granian_server(workers=2, **spool) as server:
         load = Load(server.port)
-        time.sleep(SECONDS)
+        load.get_going()
 
         server.stop()
         load.wait()
 
-    assert len(load.answered) > 100
+    assert len(load.answered) > ANSWERS
     assert set(load.answered) - stored_ids() == set()
 
 
@@ -80,7 +84,7 @@ def test_kill_9_under_load_loses_only_requests_in_flight(settings: Settings, tmp
     settings.API_LOG_SPOOL = str(tmp_path / "spool")
     with granian_server(workers=2, API_LOG_SPOOL=settings.API_LOG_SPOOL) as server:
         load = Load(server.port)
-        time.sleep(SECONDS)
+        load.get_going()
 
         kill(server.process)
         load.wait()

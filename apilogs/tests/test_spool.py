@@ -36,8 +36,14 @@ def folder(tmp_path: Path, settings: Settings) -> Path:
 
 def open_writer(folder: Path) -> LogWriter:
     log_writer = LogWriter(spool_directory=folder)
-    wait_until(lambda: log_writer._spool is not None)
+    wait_until(lambda: has_spool(log_writer))
     return log_writer
+
+
+def has_spool(log_writer: LogWriter) -> bool:
+    """Whether the spool is open and holds what came before: both are done under one lock."""
+    with log_writer._wake:
+        return log_writer._spool is not None
 
 
 def test_what_a_killed_process_left_is_loaded(folder: Path) -> None:
@@ -104,7 +110,7 @@ def test_rows_that_came_before_the_spool_was_open_are_in_it_too(folder: Path) ->
     with table_away():
         log_writer = LogWriter(spool_directory=folder)
         log_writer.put(make_entry(correlation_id="early"))
-        wait_until(lambda: log_writer._spool is not None)
+        wait_until(lambda: has_spool(log_writer))
 
         assert b"early" in b"".join(path.read_bytes() for path in folder.glob("*.segment"))
 
