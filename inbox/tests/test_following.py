@@ -377,7 +377,7 @@ def test_a_forward_that_is_killed_and_started_again_brings_every_webhook_in_orde
     _, plain = tokens.create_token(user=admin_user, name="forward", scopes=["inbox:write"], expires_at=None)
     (tmp_path / "token").write_text(plain)
     local = StubServer(response(200))
-    with granian_server() as lab, httpx.Client(base_url=lab.url) as sender:
+    with granian_server() as lab, httpx.Client(base_url=lab.url, timeout=30) as sender:
         command = [sys.executable, "manage.py", "forward", "github", "stripe", "--to", local.url]
         command += ["--server", lab.url, "--token-file", str(tmp_path / "token"), "--state", str(tmp_path / "state")]
         first = _start(command)
@@ -385,12 +385,12 @@ def test_a_forward_that_is_killed_and_started_again_brings_every_webhook_in_orde
         ids = [_post(sender, number) for number in range(count // 2)]
         _wait(lambda: len(local.requests) >= count // 4)
         first.kill()
-        first.wait(10)
+        first.wait(30)
         ids += [_post(sender, number) for number in range(count // 2, count)]
         second = _start(command)
         _wait(lambda: len(set(_received(local))) >= count)
         second.send_signal(signal.SIGINT)
-        output = second.communicate(timeout=10)[0].decode()
+        output = second.communicate(timeout=30)[0].decode()
     first.stdout.close()
     local.close()
 
