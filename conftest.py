@@ -17,7 +17,7 @@ from pytest_django import DjangoDbBlocker
 from rest_framework.test import APIClient
 
 from automation_lab import tokens
-from automation_lab.embedded_postgres import EmbeddedPostgres
+from automation_lab.serving.embedded_postgres import EmbeddedPostgres
 
 # Durability is worth nothing here, and costs most of the time.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_wal_size": "4GB"}

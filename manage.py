@@ -29,7 +29,7 @@ def main() -> int:
     _take_data_dir(sys.argv)
     from django.core.exceptions import ImproperlyConfigured
 
-    from automation_lab.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+    from automation_lab.serving.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 
     try:
         server = EmbeddedPostgres(_data_dir()) if _needs_embedded_database(sys.argv) else None

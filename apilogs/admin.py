@@ -14,7 +14,6 @@ from unfold.decorators import display
 
 from apilogs.models import ApiLog, ApiLogDrop, ApiLogHour
 from automation_lab.core import curl
-from automation_lab.core import display as show
 from automation_lab.core.admin import (
     ReadOnlyAdmin,
     column,
@@ -27,7 +26,8 @@ from automation_lab.core.admin import (
     trace_column,
     when_column,
 )
-from automation_lab.core.console_forms import TimeRangeFilter, choices_of
+from automation_lab.core.console import display as show
+from automation_lab.core.console.forms import TimeRangeFilter, choices_of
 
 METHODS = ["GET", "POST", "PATCH", "PUT", "DELETE", "HEAD", "OPTIONS"]
 

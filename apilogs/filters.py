@@ -7,7 +7,7 @@ from django import forms
 from django.db.models import QuerySet
 
 from apilogs.models import ApiLog
-from automation_lab.core.filters import BooleanFilter, IntegerFilter, StrictFilterSet, created_after, created_before
+from automation_lab.core.api.filters import BooleanFilter, IntegerFilter, StrictFilterSet, created_after, created_before
 
 STATUS_CLASSES = [(f"{digit}xx", f"{digit}xx") for digit in range(1, 6)]
 

@@ -10,7 +10,7 @@ from rest_framework import serializers
 
 from apilogs.models import ApiLog
 from apilogs.stats import MOST_POINTS, MOST_ROUTES, STATUS_CLASSES, STEPS, Selection
-from automation_lab.core.filters import check_query_parameters
+from automation_lab.core.api.filters import check_query_parameters
 
 PAYLOADS = ["request_headers", "request_body", "response_headers", "response_body"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from apilogs.viewsets import ApiLogViewSet
-from automation_lab.core.viewsets import LabRouter
+from automation_lab.core.api.viewsets import LabRouter
 
 router = LabRouter()
 router.register("api-logs", ApiLogViewSet, basename="api-log")

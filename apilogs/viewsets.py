@@ -24,10 +24,10 @@ from apilogs.serializers import (
     TimeseriesSelectionSerializer,
     TimeseriesSerializer,
 )
+from automation_lab.core.api.filters import check_query_parameters
+from automation_lab.core.api.viewsets import DestroyMixin, LabGenericViewSet
 from automation_lab.core.exceptions import Invalid
 from automation_lab.core.export import RENDERERS, ExportRenderer
-from automation_lab.core.filters import check_query_parameters
-from automation_lab.core.viewsets import DestroyMixin, LabGenericViewSet
 
 EXPORT_ORDERINGS = ("created_at", "-created_at")
 FORMATS = [renderer.format for renderer in RENDERERS]

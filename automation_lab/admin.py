@@ -25,7 +25,6 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminS
 
 from automation_lab import admin_site, tokens
 from automation_lab.core import audit
-from automation_lab.core import display as show
 from automation_lab.core.admin import (
     LabChangeList,
     LabModelAdmin,
@@ -37,7 +36,8 @@ from automation_lab.core.admin import (
     state_column,
     when_column,
 )
-from automation_lab.core.console_forms import TimeRangeFilter
+from automation_lab.core.console import display as show
+from automation_lab.core.console.forms import TimeRangeFilter
 from automation_lab.models import ApiToken
 
 for model in (User, Group, ProcrastinateJob, AccessAttempt, AccessFailureLog, AccessLog):

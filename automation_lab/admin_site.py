@@ -15,8 +15,8 @@ from unfold.dataclasses import SearchResult
 
 from apilogs.models import ApiLog
 from automation_lab import console_overview
-from automation_lab.core import display as show
 from automation_lab.core.admin import Panel, panel_of
+from automation_lab.core.console import display as show
 from automation_lab.core.exceptions import Invalid
 from automation_lab.core.execution import retry_words
 from automation_lab.core.safe_json import parse_api_body

@@ -176,17 +176,17 @@ def check_files(**_: Any) -> list[CheckMessage]:
 
 
 def _commands_file_errors() -> list[CheckMessage]:
-    from tasks import commands
+    from tasks.commands.declared import CommandsFileError, all_commands
 
     secret = {name for name, setting in environment.SETTINGS.items() if setting.secret}
     secret |= environment.FILE_VARIANTS.keys()
     try:
-        declared = commands.all_commands().values()
-    except commands.CommandsFileError as exc:
+        commands = all_commands().values()
+    except CommandsFileError as exc:
         return [_error(10, f"COMMANDS_FILE: {exc.message}", "See COMMANDS_FILE in the README.")]
     return [
         _error(10, f"COMMANDS_FILE: {command.name} is given {name}, a secret of this lab.", f"Take {name} out of env.")
-        for command in declared
+        for command in commands
         for name in sorted(secret & set(command.env))
     ]
 

@@ -16,7 +16,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateWorker
 
-from automation_lab.core import display as show
+from automation_lab.core.console import display as show
 from inbox.models import Source
 from tasks.models import ScheduledTask, TaskExecution
 from workflows.models import Workflow, WorkflowExecution

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from automation_lab import embedded_postgres
+from automation_lab.serving import embedded_postgres
 
 CORES = os.cpu_count() or 1
 

@@ -6,8 +6,8 @@ import sys
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
-from automation_lab.core.problems import CONTENT_TYPE, DATABASE_RETRY_SECONDS, describe, problem, wants_problem
-from automation_lab.core.renderers import render_problem_page
+from automation_lab.core.api.problems import CONTENT_TYPE, DATABASE_RETRY_SECONDS, describe, problem, wants_problem
+from automation_lab.core.api.renderers import render_problem_page
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

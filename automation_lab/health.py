@@ -19,14 +19,15 @@ from rest_framework.request import Request
 
 from automation_lab import VERSION
 from automation_lab.core import clock, crypto
-from automation_lab.core.authentication import TokenAuthentication, why_not_local
+from automation_lab.core.api.authentication import TokenAuthentication, why_not_local
 from automation_lab.core.exceptions import AutomationLabError
 from automation_lab.core.execution.models import Execution
-from inbox import limits
 from inbox.models import Source
+from inbox.receiving import limits
 from inbox.secrets import secret_binding
-from tasks import channels, secrets
+from tasks import secrets
 from tasks.models import NotificationChannel, Secret
+from tasks.notifying import channels
 
 HEARTBEAT_SECONDS = 60
 _migrated: set[str] = set()

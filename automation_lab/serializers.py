@@ -9,7 +9,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from automation_lab import tokens
-from automation_lab.core.serializers import StrictCharField, StrictModelSerializer
+from automation_lab.core.api.serializers import StrictCharField, StrictModelSerializer
 from automation_lab.models import ApiToken
 
 

@@ -178,20 +178,20 @@ REST_KNOX = {
 }
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "automation_lab.core.authentication.TokenAuthentication",
-        "automation_lab.core.authentication.ConsoleSessionAuthentication",
-        "automation_lab.core.authentication.OpenAuthentication",
+        "automation_lab.core.api.authentication.TokenAuthentication",
+        "automation_lab.core.api.authentication.ConsoleSessionAuthentication",
+        "automation_lab.core.api.authentication.OpenAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["automation_lab.core.permissions.RolePermission"],
+    "DEFAULT_PERMISSION_CLASSES": ["automation_lab.core.api.permissions.RolePermission"],
     "DEFAULT_RENDERER_CLASSES": [
         "rest_framework.renderers.JSONRenderer",
-        "automation_lab.core.renderers.BrowsableRenderer",
+        "automation_lab.core.api.renderers.BrowsableRenderer",
     ],
-    "DEFAULT_PARSER_CLASSES": ["automation_lab.core.parsers.StrictJSONParser"],
-    "DEFAULT_FILTER_BACKENDS": ["automation_lab.core.filters.StrictFilterBackend"],
-    "DEFAULT_PAGINATION_CLASS": "automation_lab.core.pagination.LabPagination",
-    "DEFAULT_SCHEMA_CLASS": "automation_lab.core.openapi.LabAutoSchema",
-    "EXCEPTION_HANDLER": "automation_lab.core.problems.exception_handler",
+    "DEFAULT_PARSER_CLASSES": ["automation_lab.core.api.parsers.StrictJSONParser"],
+    "DEFAULT_FILTER_BACKENDS": ["automation_lab.core.api.filters.StrictFilterBackend"],
+    "DEFAULT_PAGINATION_CLASS": "automation_lab.core.api.pagination.LabPagination",
+    "DEFAULT_SCHEMA_CLASS": "automation_lab.core.api.openapi.LabAutoSchema",
+    "EXCEPTION_HANDLER": "automation_lab.core.api.problems.exception_handler",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
@@ -211,7 +211,7 @@ SPECTACULAR_SETTINGS = {
         "drf_spectacular.hooks.postprocess_schema_enums",
         "inbox.openapi.describe_receiving",
         "workflows.openapi.describe_callbacks",
-        "automation_lab.core.openapi.loosen_free_values",
+        "automation_lab.core.api.openapi.loosen_free_values",
     ],
     "ENUM_NAME_OVERRIDES": {
         "WebhookStatus": "inbox.models.Webhook.Status",

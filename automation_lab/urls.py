@@ -7,10 +7,10 @@ from django.urls import include, path, register_converter
 from django.views.generic import RedirectView
 
 from automation_lab.converters import TokenIdConverter
-from automation_lab.core.viewsets import LabRouter
+from automation_lab.core.api.viewsets import LabRouter
 from automation_lab.docs import OpenApiView, RedocView, SwaggerView
 from automation_lab.viewsets import ApiTokenViewSet
-from workflows.approval_page import approve
+from workflows.console.approval_page import approve
 
 register_converter(TokenIdConverter, "token_id")
 

@@ -10,8 +10,8 @@ from rest_framework import mixins
 
 from automation_lab import tokens
 from automation_lab.core import audit
+from automation_lab.core.api.viewsets import CreateMixin, DestroyMixin, LabGenericViewSet
 from automation_lab.core.exceptions import NotFound
-from automation_lab.core.viewsets import CreateMixin, DestroyMixin, LabGenericViewSet
 from automation_lab.models import ApiToken
 from automation_lab.serializers import ApiTokenSerializer, NewApiTokenSerializer
 

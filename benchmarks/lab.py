@@ -51,7 +51,7 @@ class Lab:
 
     def start_web(self, port: int, application: str = "", **settings: str) -> subprocess.Popen[bytes]:
         """A server of this lab, with `settings` of its own, or of the WSGI `application` of this folder."""
-        from automation_lab import servers
+        from automation_lab.serving import servers
 
         command = servers.web_command(host=HOST, port=port, workers=1, threads=4)
         if application:
@@ -99,8 +99,8 @@ def database(folder: Path, **settings: str) -> Iterator[dict[str, str]]:
         "INBOX_RATE_LIMIT": "0",
         "DJANGO_SETTINGS_MODULE": "automation_lab.settings",
     } | settings
-    from automation_lab import servers
-    from automation_lab.embedded_postgres import EmbeddedPostgres
+    from automation_lab.serving import servers
+    from automation_lab.serving.embedded_postgres import EmbeddedPostgres
 
     postgres = EmbeddedPostgres(folder)
     postgres.start()

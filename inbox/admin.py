@@ -19,7 +19,6 @@ from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 from unfold.sections import TemplateSection
 
-from automation_lab.core import display as show
 from automation_lab.core.admin import (
     Panel,
     ServiceAdmin,
@@ -34,13 +33,24 @@ from automation_lab.core.admin import (
     trace_column,
     when_column,
 )
-from automation_lab.core.console_pages import row_or_404
+from automation_lab.core.console import display as show
+from automation_lab.core.console.pages import row_or_404
 from automation_lab.core.exceptions import AutomationLabError
-from inbox import forward_admin, replay_admin, reverify, search, services, source_admin, subscriptions  # noqa: F401
-from inbox.console import columns, filters, listing, replaying, words
+from inbox import reverify, services, subscriptions
+from inbox.console import (
+    columns,
+    filters,
+    forward_admin,  # noqa: F401 - registers its own, as do the two below
+    listing,
+    replay_admin,  # noqa: F401
+    replaying,
+    source_admin,  # noqa: F401
+    words,
+)
 from inbox.console.commands import curl_command
 from inbox.filters import counted_rows
 from inbox.models import PAYLOAD_REMOVED, Webhook
+from inbox.searching import search
 
 
 class WebhookForm(forms.ModelForm):

@@ -16,11 +16,12 @@ class InboxConfig(AppConfig):
             replay_targets,
             secret_values,
         )
-        from inbox import pruning, replay_url, rotation
-        from inbox.forwarding import ForwardExecutable
+        from inbox import pruning, rotation
         from inbox.live import FORWARD, REPLAY, WEBHOOK
         from inbox.models import Forward, Replay
-        from inbox.replays import ReplayExecutable
+        from inbox.replaying import url_target
+        from inbox.replaying.forwarding import ForwardExecutable
+        from inbox.replaying.replays import ReplayExecutable
         from inbox.secrets import live_values
 
         secret_values.register("webhook sources", live_values)
@@ -29,7 +30,7 @@ class InboxConfig(AppConfig):
         live_topics.register(REPLAY.name, REPLAY)
         executables.register(kind_of(Forward), ForwardExecutable())
         executables.register(kind_of(Replay), ReplayExecutable())
-        replay_targets.register("url", replay_url.TARGET)
+        replay_targets.register("url", url_target.TARGET)
         prunable_tables.register("webhooks", pruning.WEBHOOKS)
         prunable_tables.register("webhooks of sources", pruning.BY_SOURCE)
         prunable_tables.register("payloads", pruning.PAYLOADS)

@@ -11,10 +11,10 @@ from automation_lab.core import curl
 from automation_lab.core.export import RENDERERS, ExportRenderer, Pages
 from automation_lab.core.redaction import redact_query
 from inbox.masking import mask_credentials
-from inbox.outgoing import kept_headers
-from inbox.portions import fitting
 from inbox.querysets import WebhookQuerySet
+from inbox.replaying.outgoing import kept_headers
 from inbox.serializers import LIST_FIELDS
+from inbox.streaming.portions import fitting
 
 PAGE_ROWS = 500
 COLUMNS = [name for name in LIST_FIELDS if name != "duplicate_of"]

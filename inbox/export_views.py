@@ -11,10 +11,10 @@ from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
 
-from automation_lab.core import display as show
+from automation_lab.core.api.filters import check_query_parameters
+from automation_lab.core.console import display as show
 from automation_lab.core.exceptions import Invalid
 from automation_lab.core.export import ExportRenderer
-from automation_lab.core.filters import check_query_parameters
 from inbox import export
 from inbox.filters import WebhookFilterSet
 from inbox.serializers import WebhookSerializer

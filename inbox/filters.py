@@ -7,11 +7,11 @@ from typing import Any
 
 import django_filters
 
-from automation_lab.core.filters import StrictFilterSet, created_after, created_before
-from automation_lab.core.pagination import MAX_ROWS
-from inbox import search
+from automation_lab.core.api.filters import StrictFilterSet, created_after, created_before
+from automation_lab.core.api.pagination import MAX_ROWS
 from inbox.models import Forward, Replay, Source, Webhook
 from inbox.querysets import WebhookQuerySet
+from inbox.searching import search
 
 DEAR = ("q", "flag", "method", "is_duplicate", "received_after", "received_before")
 

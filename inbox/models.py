@@ -22,7 +22,7 @@ from automation_lab.core.execution.models import (
 from automation_lab.core.models import TimeStampedModel
 from inbox import validators
 from inbox.querysets import SourceQuerySet, WebhookQuerySet
-from inbox.replay_models import ForwardAttempt, Replay, SavedView  # noqa: F401 - Django finds an app's models here
+from inbox.replaying.models import ForwardAttempt, Replay, SavedView  # noqa: F401 - Django finds an app's models here
 from inbox.terms import BodyTermsField, HeaderTermsField
 
 PAYLOAD_REMOVED = "payload_removed"  # a flag: the source's retention took the body, the rest is still there

@@ -10,9 +10,9 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum, Window
 from automation_lab.core.execution.models import LIVE_STATUSES
 from automation_lab.core.pruning import BATCH, delete_in_batches, ended_before
 from automation_lab.core.registry import PrunableTable
-from inbox import limits, rejected
 from inbox.models import PAYLOAD_REMOVED, Forward, RateWindow, Replay, Source, Webhook
 from inbox.querysets import SOURCE_KEY
+from inbox.receiving import limits, rejected
 
 WINDOW_KEPT = timedelta(days=2)  # the longest period is a day
 

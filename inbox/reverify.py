@@ -9,7 +9,7 @@ from django.utils import timezone
 from automation_lab.core.exceptions import Conflict, Gone
 from inbox.incoming import IncomingRequest
 from inbox.models import PAYLOAD_REMOVED, Source, Webhook
-from inbox.receiving import accept_rejected
+from inbox.receiving.storing import accept_rejected
 from inbox.secrets import signing_secrets
 from inbox.verification import judge
 from inbox.verification.context import Context, public_url, usable

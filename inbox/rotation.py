@@ -6,8 +6,8 @@ from typing import Any
 
 from automation_lab.core.registry import Rotation
 from automation_lab.core.rotation import Counter, rotate_rows
-from inbox.forwarding import replay_binding
 from inbox.models import Replay, Source
+from inbox.replaying.forwarding import replay_binding
 from inbox.secrets import secret_binding
 
 

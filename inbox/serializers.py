@@ -8,14 +8,14 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from automation_lab.core.redaction import redact_query
-from automation_lab.core.serializers import (
+from automation_lab.core.api.serializers import (
     JSONObjectField,
     StrictCharField,
     StrictIntegerField,
     StrictModelSerializer,
     StrictSerializer,
 )
+from automation_lab.core.redaction import redact_query
 from inbox import services
 from inbox.masking import mask_credentials
 from inbox.models import Source, Webhook

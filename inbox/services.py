@@ -13,9 +13,9 @@ from django.utils import timezone
 
 from automation_lab.core.crypto import encrypt
 from automation_lab.core.exceptions import Conflict, Invalid
-from inbox import sources
-from inbox.limits import source_key
 from inbox.models import RateWindow, Source, Webhook
+from inbox.receiving import sources
+from inbox.receiving.limits import source_key
 from inbox.secrets import SIGNATURE, USES, VERIFY_TOKEN, secret_binding, signing_secrets
 from inbox.verification.configuration import secret_fault
 

@@ -8,8 +8,8 @@ from django.utils import timezone
 
 from automation_lab.core.exceptions import Conflict, Refused, Unavailable
 from automation_lab.core.http import HttpClient, HttpError
-from inbox.handshakes import FLAG
 from inbox.models import Source, Webhook
+from inbox.receiving.handshakes import FLAG
 from inbox.verification.results import Verification
 
 CONFIRMED = "confirmed"

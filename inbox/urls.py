@@ -1,8 +1,8 @@
 from django.urls import path, re_path
 
-from automation_lab.core.viewsets import LabRouter
-from inbox.replay_viewsets import ForwardViewSet, ReplayViewSet, SavedViewViewSet
-from inbox.stream_views import StreamView
+from automation_lab.core.api.viewsets import LabRouter
+from inbox.replaying.viewsets import ForwardViewSet, ReplayViewSet, SavedViewViewSet
+from inbox.streaming.stream_views import StreamView
 from inbox.views import receive
 from inbox.viewsets import SourceViewSet, WebhookViewSet
 

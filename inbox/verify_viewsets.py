@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from automation_lab.core import audit
-from automation_lab.core.serializers import StrictSerializer
+from automation_lab.core.api.serializers import StrictSerializer
 from inbox import reverify, subscriptions
 from inbox.models import Webhook
 from inbox.serializers import WebhookSerializer

@@ -11,17 +11,17 @@ from django.db import DataError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from automation_lab.core import problems
+from automation_lab.core.api import problems
 from automation_lab.core.client_address import client_address
 from automation_lab.core.exceptions import AutomationLabError, Invalid
 from automation_lab.core.request_body import read_body
-from inbox import limits
-from inbox.handshakes import find_handshake
 from inbox.incoming import IncomingRequest, read_request
 from inbox.models import Source, Webhook
 from inbox.presets import PRESETS
-from inbox.receiving import receive_webhook
-from inbox.sources import SourceChanged, find_source, forget
+from inbox.receiving import limits
+from inbox.receiving.handshakes import find_handshake
+from inbox.receiving.sources import SourceChanged, find_source, forget
+from inbox.receiving.storing import receive_webhook
 from inbox.validators import is_source_name
 from inbox.verification import judge
 

@@ -15,13 +15,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from automation_lab.core import audit
+from automation_lab.core.api.viewsets import DestroyMixin, LabGenericViewSet, LabModelViewSet, PartialUpdateMixin
 from automation_lab.core.exceptions import Gone
-from automation_lab.core.viewsets import DestroyMixin, LabGenericViewSet, LabModelViewSet, PartialUpdateMixin
 from inbox import services
 from inbox.export_views import ExportAction
 from inbox.filters import SourceFilterSet, WebhookFilterSet, counted_rows
 from inbox.models import PAYLOAD_REMOVED, Source, Webhook
-from inbox.replay_viewsets import ReplayActions
+from inbox.replaying.viewsets import ReplayActions
 from inbox.serializers import SourceSerializer, WebhookSerializer, WebhookSummarySerializer
 from inbox.verify_viewsets import VerifyActions
 

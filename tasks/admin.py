@@ -1,4 +1,4 @@
-"""Tasks, their runs, secrets and notification channels in the console."""
+"""Tasks, their runs, secrets and notification channels in the words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from unfold.contrib.filters.admin import BooleanRadioFilter, ChoicesDropdownFilt
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
-from automation_lab.core import display as show
 from automation_lab.core.admin import (
     Panel,
     ServiceAdmin,
@@ -28,12 +27,20 @@ from automation_lab.core.admin import (
     text_column,
     when_column,
 )
-from automation_lab.core.console_forms import InputDialogForm, NoteDialogForm, TimeRangeFilter, dialog_again
+from automation_lab.core.console import display as show
+from automation_lab.core.console.forms import InputDialogForm, NoteDialogForm, TimeRangeFilter, dialog_again
 from automation_lab.core.exceptions import AutomationLabError
-from tasks import backfill as backfills
-from tasks import command_access, console, execution_admin, history, secret_admin, services  # noqa: F401 - two register their own
+from tasks import services
+from tasks.commands import access
+from tasks.console import (
+    execution_admin,  # noqa: F401 - registers its own, as does the other one
+    history,
+    secret_admin,  # noqa: F401
+    words,
+)
+from tasks.console.task_forms import BackfillForm, TaskForm
 from tasks.models import ScheduledTask, TaskExecution
-from tasks.task_forms import BackfillForm, TaskForm
+from tasks.scheduling import backfill as backfills
 
 PANEL_ROWS = 8
 BACKFILL = confirmation(
@@ -115,7 +122,7 @@ class ScheduledTaskAdmin(ServiceAdmin):
 
     @display(description="State", ordering="enabled")
     def show_state(self, task: ScheduledTask) -> SafeString:
-        return console.state_of(task)
+        return words.state_of(task)
 
     @display(description="Type", ordering="task_type")
     def show_type(self, task: ScheduledTask) -> SafeString:
@@ -123,11 +130,11 @@ class ScheduledTaskAdmin(ServiceAdmin):
 
     @display(description="Schedule")
     def show_schedule(self, task: ScheduledTask) -> SafeString:
-        return console.schedule_words(task)
+        return words.schedule_words(task)
 
     @display(description="Latest runs")
     def show_recent_runs(self, task: Any) -> SafeString:
-        return console.run_cells(task.history)
+        return words.run_cells(task.history)
 
     @display(description="p95")
     def show_p95(self, task: Any) -> str:
@@ -162,7 +169,7 @@ class ScheduledTaskAdmin(ServiceAdmin):
     )
     def run_now(self, request: HttpRequest, form: InputDialogForm, object_id: str) -> HttpResponse:
         def start(task: ScheduledTask) -> str:
-            command_access.check_task(request.user, task)
+            access.check_task(request.user, task)
             execution = services.start_execution(
                 task=task, trigger=TaskExecution.Trigger.MANUAL, input_data=form.cleaned_data["input_data"]
             )
@@ -193,7 +200,7 @@ class ScheduledTaskAdmin(ServiceAdmin):
     )
     def resume(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
         def resume(task: ScheduledTask) -> str:
-            command_access.check_task(request.user, task)
+            access.check_task(request.user, task)
             services.resume_task(task=task)
             return "Resumed."
 
@@ -215,7 +222,7 @@ class ScheduledTaskAdmin(ServiceAdmin):
             return self._count(request, form, task)
 
         def run(task: ScheduledTask) -> str:
-            command_access.check_task(request.user, task)
+            access.check_task(request.user, task)
             done = backfills.backfill(task=task, from_at=from_at, to_at=to_at)
             return f"Backfilled {done.revived + done.created} slots."
 
@@ -248,7 +255,7 @@ class ScheduledTaskAdmin(ServiceAdmin):
     @action(description="Enable selected tasks", permissions=["change"])
     def enable_selected(self, request: HttpRequest, queryset: QuerySet[ScheduledTask]) -> None:
         def resume(task: ScheduledTask) -> ScheduledTask:
-            command_access.check_task(request.user, task)
+            access.check_task(request.user, task)
             return services.resume_task(task=task)
 
         self.act_on_all(request, queryset, resume, "Resumed.")
@@ -258,13 +265,13 @@ class ScheduledTaskAdmin(ServiceAdmin):
         self.act_on_all(request, queryset, lambda task: services.pause_task(task=task, note=""), "Paused.")
 
     def create(self, request: HttpRequest, fields: dict[str, Any]) -> ScheduledTask:
-        command_access.check_config(request.user, fields.get("task_type", ""), fields.get("config"))
+        access.check_config(request.user, fields.get("task_type", ""), fields.get("config"))
         return services.create_task(fields=fields)
 
     def update(self, request: HttpRequest, instance: ScheduledTask, changes: dict[str, Any]) -> ScheduledTask:
-        command_access.check_task(request.user, instance)
+        access.check_task(request.user, instance)
         changed_type = changes.get("task_type", instance.task_type)
-        command_access.check_config(request.user, changed_type, changes.get("config", instance.config))
+        access.check_config(request.user, changed_type, changes.get("config", instance.config))
         return services.update_task(task=instance, changes=changes)
 
     def destroy(self, instance: ScheduledTask) -> None:
@@ -272,7 +279,7 @@ class ScheduledTaskAdmin(ServiceAdmin):
 
     def get_panels(self, request: HttpRequest, instance: ScheduledTask) -> list[Panel]:
         return [
-            console.upcoming(instance, now=timezone.now()),
+            words.upcoming(instance, now=timezone.now()),
             panel_of(
                 "Latest runs",
                 ["Run", "Status", "Trigger", "Attempt", "Duration", "Created", "Error"],

@@ -19,15 +19,17 @@ class TasksConfig(AppConfig):
             server_jobs,
             tick_sources,
         )
-        from tasks import channels, notifications, pruning, secrets, signals, ticking
+        from tasks import pruning, secrets, signals
         from tasks.handlers.api_call import ApiCallHandler
         from tasks.handlers.base import handlers
         from tasks.handlers.cron import CronHandler
         from tasks.handlers.webhook import WebhookHandler
         from tasks.live import TASK_EXECUTION
         from tasks.models import Notification, TaskExecution
-        from tasks.notifications import NotificationExecutable
+        from tasks.notifying import channels, notifications
+        from tasks.notifying.notifications import NotificationExecutable
         from tasks.runner import TaskExecutable
+        from tasks.scheduling import ticking
         from tasks.secret_context import live_values
 
         for handler in (ApiCallHandler(), WebhookHandler(), CronHandler()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django_filters import CharFilter
 
-from automation_lab.core.filters import StrictFilterSet, created_after, created_before
+from automation_lab.core.api.filters import StrictFilterSet, created_after, created_before
 from tasks.models import ScheduledTask, TaskExecution
 
 

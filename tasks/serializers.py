@@ -6,7 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from automation_lab.core.serializers import (
+from automation_lab.core.api.serializers import (
     JSONObjectField,
     StrictBooleanField,
     StrictIntegerField,

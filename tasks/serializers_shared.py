@@ -11,9 +11,10 @@ from rest_framework import serializers
 from rest_framework.validators import UniqueValidator
 
 from automation_lab.core import secret_uses
-from automation_lab.core.serializers import StrictCharField, StrictModelSerializer
-from tasks import channels, secrets
+from automation_lab.core.api.serializers import StrictCharField, StrictModelSerializer
+from tasks import secrets
 from tasks.models import NotificationChannel, Secret
+from tasks.notifying import channels
 
 
 class FixedNameMixin:

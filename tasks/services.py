@@ -11,8 +11,9 @@ from automation_lab.core import clock
 from automation_lab.core.exceptions import Conflict, Invalid
 from automation_lab.core.execution import idempotency, queue, retry
 from automation_lab.core.execution.models import LIVE_STATUSES
-from tasks import ticking, validation
+from tasks import validation
 from tasks.models import ScheduledTask, TaskExecution
+from tasks.scheduling import ticking
 
 Trigger = TaskExecution.Trigger
 EDITABLE = frozenset({

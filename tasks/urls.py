@@ -1,6 +1,6 @@
 from django.urls import path
 
-from automation_lab.core.viewsets import LabRouter
+from automation_lab.core.api.viewsets import LabRouter
 from tasks.urls_shared import router as shared_router
 from tasks.viewsets import ExecutionsOfTaskViewSet, ScheduledTaskViewSet, TaskExecutionViewSet
 

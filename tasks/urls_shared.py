@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from automation_lab.core.viewsets import LabRouter
+from automation_lab.core.api.viewsets import LabRouter
 from tasks.viewsets_shared import NotificationChannelViewSet, SecretViewSet
 
 router = LabRouter()

@@ -10,9 +10,10 @@ from automation_lab.core import expressions, json_schema
 from automation_lab.core.exceptions import Invalid
 from automation_lab.core.execution import retry
 from automation_lab.core.registry import UnknownKey
-from tasks import notifications, schedules, slots
 from tasks.handlers.base import handlers
 from tasks.models import ScheduledTask
+from tasks.notifying import notifications
+from tasks.scheduling import schedules, slots
 
 CONFIG_NAMES = ("input", "last", "task", "execution", "secrets", "now")
 RETRY_NAMES = ("error", "attempt")

@@ -17,13 +17,15 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
 from automation_lab.core import audit, clock
-from automation_lab.core.authentication import OpenAccess
-from automation_lab.core.idempotency_key import IDEMPOTENCY_KEY, idempotency_key
-from automation_lab.core.viewsets import LabGenericViewSet, LabModelViewSet
-from tasks import backfill as backfills
-from tasks import command_access, previews, services
+from automation_lab.core.api.authentication import OpenAccess
+from automation_lab.core.api.idempotency_key import IDEMPOTENCY_KEY, idempotency_key
+from automation_lab.core.api.viewsets import LabGenericViewSet, LabModelViewSet
+from tasks import services
+from tasks.commands import access
 from tasks.filters import ScheduledTaskFilterSet, TaskExecutionFilterSet
 from tasks.models import ScheduledTask, TaskExecution
+from tasks.scheduling import backfill as backfills
+from tasks.scheduling import previews
 from tasks.serializers import (
     BackfillResultSerializer,
     BackfillSerializer,
@@ -199,7 +201,7 @@ class ExecutionsOfTaskViewSet(TaskExecutionViewSet):
 
 def _check_command(request: Request, task_type: str, config: Any) -> None:
     is_open = isinstance(request.auth, OpenAccess)
-    command_access.check_config(request.user, task_type, config, is_open=is_open)
+    access.check_config(request.user, task_type, config, is_open=is_open)
 
 
 def _number(text: str) -> Any:

@@ -11,14 +11,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from automation_lab.core import audit
+from automation_lab.core.api.filters import StrictFilterSet
+from automation_lab.core.api.problems import ProblemSerializer
+from automation_lab.core.api.viewsets import LabModelViewSet
 from automation_lab.core.exceptions import Invalid
 from automation_lab.core.execution.failures import RunError
 from automation_lab.core.execution.results import masked_text
-from automation_lab.core.filters import StrictFilterSet
-from automation_lab.core.problems import ProblemSerializer
-from automation_lab.core.viewsets import LabModelViewSet
-from tasks import notifications, secrets
+from tasks import secrets
 from tasks.models import NotificationChannel, Secret
+from tasks.notifying import notifications
 from tasks.serializers_shared import NotificationChannelSerializer, SecretDetailSerializer, SecretSerializer
 
 

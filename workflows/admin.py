@@ -12,7 +12,6 @@ from unfold.contrib.filters.admin import BooleanRadioFilter, ChoicesDropdownFilt
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
-from automation_lab.core import display as show
 from automation_lab.core.admin import (
     Panel,
     ServiceAdmin,
@@ -22,19 +21,25 @@ from automation_lab.core.admin import (
     text_column,
     when_column,
 )
-from automation_lab.core.console_forms import (
+from automation_lab.core.console import display as show
+from automation_lab.core.console.forms import (
     InputDialogForm,
     JSONObjectField,
     JSONTextField,
     ServiceForm,
     TimeRangeFilter,
 )
-from automation_lab.core.console_pages import row_or_404
-from automation_lab.core.console_widgets import RetryPolicyTextarea
-from tasks.notify_field import NotifyField
-from workflows import definition_tree, execution_admin, named, services, transfer, version_admin  # noqa: F401 - two register their own
-from workflows.dry_run_page import dry_run_view
-from workflows.import_page import import_view
+from automation_lab.core.console.pages import row_or_404
+from automation_lab.core.console.widgets import RetryPolicyTextarea
+from tasks.console.notify_field import NotifyField
+from workflows import named, services
+from workflows.console import (
+    execution_admin,  # noqa: F401 - registers its own, as does the other one
+    version_admin,  # noqa: F401
+)
+from workflows.console.dry_run_page import dry_run_view
+from workflows.console.import_page import import_view
+from workflows.definitions import transfer, tree
 from workflows.models import MessageTemplate, NamedSchema, Workflow, WorkflowExecution
 
 PANEL_ROWS = 8
@@ -241,7 +246,7 @@ class WorkflowAdmin(ServiceAdmin):
             Panel(
                 "Steps",
                 ["Step", "Type", "Config"],
-                [outline_cells(item) for item in definition_tree.walk(instance.steps)],
+                [outline_cells(item) for item in tree.walk(instance.steps)],
             ),
             self._versions(instance),
         ]
@@ -281,7 +286,7 @@ class WorkflowAdmin(ServiceAdmin):
         )
 
 
-def outline_cells(item: definition_tree.Placed) -> list[Any]:
+def outline_cells(item: tree.Placed) -> list[Any]:
     """A row of the outline; steps inside others are indented."""
     step = item.step
     return [

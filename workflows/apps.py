@@ -19,15 +19,16 @@ class WorkflowsConfig(AppConfig):
         )
         from inbox.signals import webhook_received
         from tasks.signals import execution_finished as task_finished
-        from workflows import replays, ticking, triggers, waits
+        from workflows import waits
         from workflows.live import WORKFLOW_EXECUTION
         from workflows.models import WorkflowExecution
         from workflows.pruning import WORKFLOW_EXECUTIONS
-        from workflows.runner import WorkflowExecutable
+        from workflows.running.runner import WorkflowExecutable
         from workflows.secret_uses import uses_in_workflows
         from workflows.server_jobs import START_WORKFLOW
         from workflows.signals import execution_finished
         from workflows.steps import catalogue
+        from workflows.triggering import replays, ticking, triggers
 
         catalogue.register()
         executables.register(kind_of(WorkflowExecution), WorkflowExecutable())

@@ -9,11 +9,11 @@ from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from automation_lab.core.api.filters import check_query_parameters
+from automation_lab.core.api.idempotency_key import IDEMPOTENCY_KEY, idempotency_key
+from automation_lab.core.api.viewsets import LabAPIView
 from automation_lab.core.exceptions import Invalid
-from automation_lab.core.filters import check_query_parameters
-from automation_lab.core.idempotency_key import IDEMPOTENCY_KEY, idempotency_key
-from automation_lab.core.viewsets import LabAPIView
-from workflows import events, services
+from workflows import services
 from workflows.models import Workflow, WorkflowExecution
 from workflows.serializers import (
     DraftResultSerializer,
@@ -24,6 +24,7 @@ from workflows.serializers import (
 )
 from workflows.steps.base import ContainerType, StepType, WaitingType
 from workflows.steps.catalogue import CATALOGUE
+from workflows.triggering import events
 
 
 class StepTypesView(LabAPIView):

@@ -14,7 +14,7 @@ from django.utils.crypto import salted_hmac
 
 from automation_lab.core.safe_json import dump
 from workflows.models import StepExecution, WaitToken, WorkflowExecution
-from workflows.scope import Scope
+from workflows.running.scope import Scope
 
 KINDS = {"wait_for_webhook": WaitToken.Kind.WEBHOOK, "approval": WaitToken.Kind.APPROVAL}
 ADDRESSES = {WaitToken.Kind.WEBHOOK: "/v1/callbacks/", WaitToken.Kind.APPROVAL: "/approve/"}

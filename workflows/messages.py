@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from tasks import notifications
+from tasks.notifying import notifications
 from workflows.models import Workflow, WorkflowExecution
 
 Status = WorkflowExecution.Status

@@ -8,11 +8,11 @@ from django.db import IntegrityError, transaction
 
 from automation_lab.core import expressions, json_schema
 from automation_lab.core.exceptions import Invalid
-from workflows import definition_tree
+from workflows.definitions import tree
 from workflows.models import MessageTemplate, NamedSchema
 
 TEMPLATE_PARTS = ("to", "subject", "text", "html")
-TEMPLATE_NAMES = definition_tree.NAMES | {"error", "item", "index"}
+TEMPLATE_NAMES = tree.NAMES | {"error", "item", "index"}
 Named = TypeVar("Named", MessageTemplate, NamedSchema)
 
 

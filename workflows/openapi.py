@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from automation_lab.core.problems import CONTENT_TYPE
+from automation_lab.core.api.problems import CONTENT_TYPE
 
 PATH = "/v1/callbacks/{token}"
 REFUSALS = {

@@ -16,10 +16,12 @@ from automation_lab.core import clock
 from automation_lab.core.exceptions import Conflict, Invalid
 from automation_lab.core.execution import queue
 from automation_lab.core.execution.results import storable
-from workflows import definition_tree, services, starting
+from workflows import services
+from workflows.definitions import tree
 from workflows.models import StepExecution, WorkflowExecution, WorkflowVersion
+from workflows.running.store import RunVariables
 from workflows.steps.base import ContainerType, step_types
-from workflows.store import RunVariables
+from workflows.triggering import starting
 
 Status = StepExecution.Status
 KEPT = (Status.SUCCESS, Status.SKIPPED)
@@ -103,7 +105,7 @@ def resume(
 
 def variables_after(version: WorkflowVersion, records: Iterable[StepExecution]) -> dict[str, Any]:
     """`vars` as they were after `records`, from their outputs: `set` steps and `output_as` are all that changes them."""
-    steps = {item.step["id"]: item.step for item in definition_tree.walk(version.steps)}
+    steps = {item.step["id"]: item.step for item in tree.walk(version.steps)}
     variables = RunVariables(version.variables)
     for record in sorted(records, key=lambda record: record.finished_at or record.created_at):
         if record.status != Status.SUCCESS:
@@ -151,9 +153,7 @@ def _ancestors(path: str) -> set[str]:
 
 def _order(version: WorkflowVersion) -> dict[str, tuple[int, str]]:
     """Step id -> its place in the text of the definition, and its type."""
-    return {
-        item.step["id"]: (place, item.step["type"]) for place, item in enumerate(definition_tree.walk(version.steps))
-    }
+    return {item.step["id"]: (place, item.step["type"]) for place, item in enumerate(tree.walk(version.steps))}
 
 
 def _comes_before(path: str, start: str, order: dict[str, tuple[int, str]]) -> bool:
@@ -189,7 +189,7 @@ def _structural_paths(version: WorkflowVersion) -> list[str]:
         for step in steps:
             path = f"{prefix}{step['id']}"
             paths.append(path)
-            for children in definition_tree.child_sequences(step).values():
+            for children in tree.child_sequences(step).values():
                 collect(children, f"{path}[]/")
 
     collect(version.steps, "")

@@ -7,8 +7,8 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from automation_lab.core.problems import FieldErrorSerializer
-from automation_lab.core.serializers import (
+from automation_lab.core.api.problems import FieldErrorSerializer
+from automation_lab.core.api.serializers import (
     JSONListField,
     JSONObjectField,
     StrictCharField,

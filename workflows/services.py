@@ -13,8 +13,10 @@ from automation_lab.core.execution import idempotency, queue, retry
 from automation_lab.core.execution.models import LIVE_STATUSES
 from automation_lab.core.execution.results import storable
 from automation_lab.core.safe_json import dump
-from workflows import definitions, messages, starting, ticking, triggers
+from workflows import messages
+from workflows.definitions import validation
 from workflows.models import StepExecution, Workflow, WorkflowExecution, WorkflowVersion
+from workflows.triggering import starting, ticking, triggers
 
 MAX_TIMEOUT_SECONDS = 366 * 86_400
 EDITABLE = frozenset({
@@ -85,11 +87,11 @@ def check_workflow(workflow: Workflow) -> None:
     """Normalise the steps and the retry policy in place; raise Invalid with every fault."""
     faults: list[dict[str, Any]] = []
     try:
-        workflow.steps = definitions.normalised(workflow.steps)
-        definitions.check(workflow.steps)
+        workflow.steps = validation.normalised(workflow.steps)
+        validation.check(workflow.steps)
     except Invalid as error:
         faults += error.errors
-    policy_faults = definitions.policy_faults(workflow.retry_policy, "retry_policy")
+    policy_faults = validation.policy_faults(workflow.retry_policy, "retry_policy")
     if not policy_faults and workflow.retry_policy:
         workflow.retry_policy = retry.normalise(workflow.retry_policy).as_dict()
     faults += policy_faults
@@ -104,7 +106,7 @@ def check_workflow(workflow: Workflow) -> None:
 
 def warnings(workflow: Workflow) -> list[dict[str, str]]:
     """What does not keep the workflow from being saved, but from working as it is now."""
-    return [*triggers.warnings(workflow), *definitions.warnings(workflow.steps)]
+    return [*triggers.warnings(workflow), *validation.warnings(workflow.steps)]
 
 
 def definition_hash(workflow: Workflow) -> str:

@@ -6,14 +6,15 @@ from typing import Any
 
 from rest_framework import serializers
 
-from automation_lab.core.serializers import (
+from automation_lab.core.api.serializers import (
     JSONListField,
     JSONObjectField,
     StrictBooleanField,
     StrictIntegerField,
     StrictSerializer,
 )
-from workflows import resume, transfer
+from workflows import resume
+from workflows.definitions import transfer
 from workflows.serializers import AnyJSONField
 
 

@@ -16,9 +16,10 @@ from rest_framework.response import Response
 from automation_lab.core import audit
 from automation_lab.core.exceptions import Conflict
 from inbox.models import Webhook
-from workflows import rehearsal, transfer, versions
 from workflows import resume as resumes
+from workflows.definitions import transfer, versions
 from workflows.models import Workflow, WorkflowVersion
+from workflows.running import rehearsal
 from workflows.serializers import WorkflowExecutionSerializer, WorkflowSerializer
 from workflows.tool_serializers import (
     DryRunSerializer,

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from automation_lab.core.viewsets import LabRouter
+from automation_lab.core.api.viewsets import LabRouter
 from workflows.definition_viewsets import EventsView, StepTypesView, ValidateView
 from workflows.views import callback
 from workflows.viewsets import (

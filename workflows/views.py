@@ -7,7 +7,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from automation_lab.core import problems
+from automation_lab.core.api import problems
 from automation_lab.core.exceptions import AutomationLabError
 from automation_lab.core.request_body import read_body
 from inbox.incoming import read_request

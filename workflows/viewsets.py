@@ -13,8 +13,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from automation_lab.core import audit
-from automation_lab.core.idempotency_key import IDEMPOTENCY_KEY, idempotency_key
-from automation_lab.core.viewsets import LabGenericViewSet, LabModelViewSet
+from automation_lab.core.api.idempotency_key import IDEMPOTENCY_KEY, idempotency_key
+from automation_lab.core.api.viewsets import LabGenericViewSet, LabModelViewSet
 from workflows import services, waits
 from workflows.filters import (
     MessageTemplateFilterSet,

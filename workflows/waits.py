@@ -21,9 +21,11 @@ from automation_lab.core.execution.results import storable
 from automation_lab.core.redaction import redact_headers
 from inbox.incoming import IncomingRequest
 from tasks.models import TaskExecution
-from workflows import context, definition_tree, services
+from workflows import services
+from workflows.definitions import tree
 from workflows.links import token_hash
 from workflows.models import StepExecution, WaitToken, WorkflowExecution
+from workflows.running import context
 
 Status = StepExecution.Status
 MAX_COMMENT_CHARACTERS = 2_000
@@ -268,7 +270,7 @@ def _locked(token: str, kind: str, *, now: datetime) -> tuple[WaitToken, Workflo
 
 
 def _config_of(step: StepExecution, run: WorkflowExecution) -> dict[str, Any]:
-    for item in definition_tree.walk(run.version.steps):
+    for item in tree.walk(run.version.steps):
         if item.step["id"] == step.step_id:
             config: dict[str, Any] = item.step.get("config") or {}
             return config

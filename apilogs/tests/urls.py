@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from automation_lab.core import correlation
-from automation_lab.core.viewsets import LabAPIView
+from automation_lab.core.api.viewsets import LabAPIView
 
 
 def echo(request: HttpRequest, pk: int = 0, **kwargs: Any) -> HttpResponse:

@@ -22,9 +22,9 @@ from unfold.decorators import action, display
 from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-from automation_lab.core import display as show
-from automation_lab.core.console_forms import JSONTextarea, JSONTextField, refused_form
-from automation_lab.core.console_lists import MAX_COUNT, CappedPaginator, LabChangeList
+from automation_lab.core.console import display as show
+from automation_lab.core.console.forms import JSONTextarea, JSONTextField, refused_form
+from automation_lab.core.console.lists import MAX_COUNT, CappedPaginator, LabChangeList
 from automation_lab.core.exceptions import AutomationLabError
 
 MAX_BULK = 1_000

@@ -14,9 +14,10 @@ from automation_lab.demo.chance import PERIOD, Chance
 from automation_lab.demo.workflow_plays import WORKFLOWS, WorkflowPlan
 from inbox import services as inbox
 from inbox.models import Source
-from tasks import channels, secrets
+from tasks import secrets
 from tasks import services as task_services
 from tasks.models import NotificationChannel, ScheduledTask
+from tasks.notifying import channels
 from workflows import services as workflow_services
 from workflows.models import MessageTemplate, NamedSchema, Workflow, WorkflowVersion
 

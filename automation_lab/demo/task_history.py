@@ -12,8 +12,8 @@ from django.db.models.functions import Coalesce
 
 from automation_lab.demo.chance import PERIOD, Chance, later
 from automation_lab.demo.definitions import Made
-from tasks import schedules
 from tasks.models import ScheduledTask, TaskAttempt, TaskExecution, TaskLog
+from tasks.scheduling import schedules
 
 Status = TaskExecution.Status
 WORKER = 1

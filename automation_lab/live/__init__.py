@@ -14,7 +14,7 @@ import django
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.urls import path, re_path
 
-from automation_lab.process import end_with_server
+from automation_lab.serving.process import end_with_server
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "automation_lab.settings")
 end_with_server()  # a killed granian would leave its workers serving

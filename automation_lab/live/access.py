@@ -18,7 +18,7 @@ from django.utils.http import is_same_domain
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
-from automation_lab.core.authentication import OpenAuthentication, TokenAuthentication
+from automation_lab.core.api.authentication import OpenAuthentication, TokenAuthentication
 from automation_lab.core.live import Topic
 from automation_lab.core.registry import live_topics
 from automation_lab.live.answers import Refusal

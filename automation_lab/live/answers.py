@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
-from automation_lab.core import problems
-from automation_lab.core.authentication import CHALLENGE
+from automation_lab.core.api import problems
+from automation_lab.core.api.authentication import CHALLENGE
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]

@@ -19,8 +19,8 @@ django.setup()
 from django.core.management import call_command  # noqa: E402
 
 from automation_lab.core.http import HttpClient  # noqa: E402
-from workflows.runner import WorkflowExecutable  # noqa: E402
-from workflows.store import RunStore  # noqa: E402
+from workflows.running.runner import WorkflowExecutable  # noqa: E402
+from workflows.running.store import RunStore  # noqa: E402
 
 MOMENT, EXECUTION, NUMBER = os.environ["FAILPOINT"].split(":")
 

@@ -16,7 +16,7 @@ from typing import IO
 
 from django.db import connection
 
-from automation_lab import servers
+from automation_lab.serving import servers
 
 HOST = "127.0.0.1"
 START_SECONDS = 60

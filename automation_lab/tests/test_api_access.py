@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from automation_lab.core.permissions import SCOPE_AREAS, RolePermission
-from automation_lab.core.viewsets import LabAPIView
+from automation_lab.core.api.permissions import SCOPE_AREAS, RolePermission
+from automation_lab.core.api.viewsets import LabAPIView
 
 OPEN_BELOW_V1 = {"receive"}
 CLOSED_WHEN_OPEN = {"ApiTokenViewSet", "SecretViewSet", "NotificationChannelViewSet"}

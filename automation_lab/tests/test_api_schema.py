@@ -9,7 +9,7 @@ from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.renderers import OpenApiYamlRenderer
 from drf_spectacular.validation import validate_schema
 
-from automation_lab.core.problems import CONTENT_TYPE
+from automation_lab.core.api.problems import CONTENT_TYPE
 
 SNAPSHOT = Path(__file__).with_name("openapi.yaml")
 RECEIVING = "/v1/webhooks/inbox/{source}"

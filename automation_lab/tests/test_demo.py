@@ -24,7 +24,7 @@ from inbox.verification.judge import verify
 from tasks.models import NotificationChannel, ScheduledTask, TaskAttempt, TaskExecution, TaskLog
 from tasks.tests.factories import ScheduledTaskFactory
 from workflows.models import NamedSchema, StepAttempt, StepExecution, Workflow, WorkflowExecution
-from workflows.triggers import matches
+from workflows.triggering.triggers import matches
 
 pytestmark = pytest.mark.django_db
 

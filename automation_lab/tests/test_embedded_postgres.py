@@ -13,7 +13,7 @@ import psutil
 import psycopg
 import pytest
 
-from automation_lab.embedded_postgres import DATABASE, USER, EmbeddedPostgres, EmbeddedPostgresError, socket_dir
+from automation_lab.serving.embedded_postgres import DATABASE, USER, EmbeddedPostgres, EmbeddedPostgresError, socket_dir
 
 pytestmark = pytest.mark.processes
 FAST = {"fsync": "off", "shared_buffers": "16MB", "max_connections": "20"}
@@ -57,7 +57,7 @@ def wait_until(condition: Callable[[], object], seconds: float = 10) -> None:
 def user_program(server: EmbeddedPostgres, *, after: str) -> subprocess.Popen[bytes]:
     """Another process that uses the database, then does `after`."""
     script = (
-        "import sys, time, pathlib; from automation_lab.embedded_postgres import EmbeddedPostgres; "
+        "import sys, time, pathlib; from automation_lab.serving.embedded_postgres import EmbeddedPostgres; "
         f"server = EmbeddedPostgres(pathlib.Path(sys.argv[1]), options={FAST!r}); server.start(); print('up', flush=True); "
     )
     return subprocess.Popen([sys.executable, "-c", script + after, str(server.data_dir)], stdout=subprocess.PIPE)

@@ -24,9 +24,10 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 
-from automation_lab import servers, tokens
+from automation_lab import tokens
 from automation_lab.core.tests.servers import StubServer, response
-from automation_lab.embedded_postgres import DATABASE, USER, EmbeddedPostgres
+from automation_lab.serving import servers
+from automation_lab.serving.embedded_postgres import DATABASE, USER, EmbeddedPostgres
 from automation_lab.tests.servers import granian_server, worker_process
 from automation_lab.tests.waiting import eventually
 

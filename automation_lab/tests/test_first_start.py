@@ -7,8 +7,8 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from knox.crypto import hash_token
 
-from automation_lab import first_start
 from automation_lab.models import ApiToken
+from automation_lab.serving import first_start
 
 pytestmark = pytest.mark.django_db
 

@@ -42,8 +42,7 @@ def is_within(name: str, package: str) -> bool:
 
 def is_outermost(name: str) -> bool:
     """Whether `name` is in a module that speaks HTTP or draws pages: each app has its own."""
-    module = name.split(".")[1] if "." in name else ""
-    return module in ("viewsets", "serializers") or module.endswith("admin")
+    return any(part in ("viewsets", "serializers") or part.endswith("admin") for part in name.split(".")[1:])
 
 
 def imports_of(package: str) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.management import get_commands, load_command_class
 
-from automation_lab import environment, servers, tokens
+from automation_lab import environment, tokens
+from automation_lab.serving import servers
 from automation_lab.tests.servers import database_environment, granian_server, worker_process
 from automation_lab.tests.waiting import eventually
 from inbox.presets import PRESETS

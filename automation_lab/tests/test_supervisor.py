@@ -14,14 +14,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from automation_lab.console_output import Output
-from automation_lab.supervisor import LONGEST_DELAY_SECONDS, STABLE_SECONDS, Backoff
+from automation_lab.serving.console_output import Output
+from automation_lab.serving.supervisor import LONGEST_DELAY_SECONDS, STABLE_SECONDS, Backoff
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 PROGRAM = """
 import sys
-from automation_lab.console_output import Output
-from automation_lab.supervisor import Child, Supervisor
+from automation_lab.serving.console_output import Output
+from automation_lab.serving.supervisor import Child, Supervisor
 children = [Child(name, [sys.executable, "-u", "-c", code], {"MARK": name}) for name, code in %s.items()]
 sys.exit(Supervisor(children, Output(), grace_seconds=%s).run())
 """

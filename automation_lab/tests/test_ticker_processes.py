@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 import pytest
 from django.db import connection
 
-from automation_lab import servers
 from automation_lab.core import clock
 from automation_lab.core.tests.servers import StubServer, response
+from automation_lab.serving import servers
 from automation_lab.tests.waiting import eventually
 from tasks import services
 from tasks.models import ScheduledTask, TaskAttempt, TaskExecution

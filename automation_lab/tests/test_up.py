@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from automation_lab.embedded_postgres import EmbeddedPostgres
+from automation_lab.serving.embedded_postgres import EmbeddedPostgres
 
 pytestmark = pytest.mark.processes
 BASE_DIR = Path(__file__).resolve().parent.parent.parent

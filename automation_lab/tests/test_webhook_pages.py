@@ -13,8 +13,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from automation_lab.core import crypto
-from inbox import replays
 from inbox.models import Forward, Replay, SavedView, Webhook
+from inbox.replaying import replays
 from inbox.tests.factories import SourceFactory, WebhookFactory
 from workflows.models import WorkflowExecution
 from workflows.tests.factories import WorkflowExecutionFactory, WorkflowFactory, WorkflowVersionFactory

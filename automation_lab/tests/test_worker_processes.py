@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from automation_lab import servers
 from automation_lab.core import clock
 from automation_lab.core.execution import recovery
 from automation_lab.core.execution.worker import LAST_WORDS_SECONDS
 from automation_lab.core.tests.servers import StubServer, response
+from automation_lab.serving import servers
 from automation_lab.tests.waiting import eventually
 from tasks import services
 from tasks.models import ScheduledTask, TaskAttempt, TaskExecution

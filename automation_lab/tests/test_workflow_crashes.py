@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from automation_lab import servers
 from automation_lab.core import clock
 from automation_lab.core.execution import recovery
 from automation_lab.core.execution.hints import kind_of
 from automation_lab.core.registry import executables
 from automation_lab.core.tests.servers import StubServer, response
+from automation_lab.serving import servers
 from automation_lab.tests.servers import HOST, database_environment
 from automation_lab.tests.waiting import eventually
 from workflows import services

@@ -9,14 +9,15 @@ import orjson
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from automation_lab.core import display as show
 from automation_lab.core.admin import Panel, panel_of
+from automation_lab.core.console import display as show
 from automation_lab.core.redaction import redact_query
-from inbox import handshakes, subscriptions
+from inbox import subscriptions
 from inbox.console import words
 from inbox.console.json_paths import clickable_json, indented
 from inbox.masking import mask_credentials
 from inbox.models import PAYLOAD_REMOVED, Webhook
+from inbox.receiving import handshakes
 from inbox.verification import Verification
 
 PANEL_ROWS = 20

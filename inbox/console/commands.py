@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from automation_lab.core import curl
-from automation_lab.core import display as show
+from automation_lab.core.console import display as show
 from automation_lab.core.redaction import redact_query
 from inbox.masking import mask_credentials
 from inbox.models import Webhook
-from inbox.outgoing import kept_headers
+from inbox.replaying.outgoing import kept_headers
 
 MOST_BYTES = 32_768
 

@@ -13,10 +13,10 @@ from django.http import HttpRequest
 from unfold.contrib.filters.admin import DropdownFilter, TextFilter
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from automation_lab.core.console_forms import choices_of
-from inbox import search
+from automation_lab.core.console.forms import choices_of
 from inbox.console.words import label_of
 from inbox.models import Source, Webhook
+from inbox.searching import search
 from inbox.verification import Verification
 
 CONDITION = "where"

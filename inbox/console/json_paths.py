@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from automation_lab.core import display as show
+from automation_lab.core.console import display as show
 
 MOST_KEYS = 2_000
 LONGEST_PATH = 300

@@ -16,13 +16,13 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from automation_lab.core import display as show
-from automation_lab.core.console_lists import LabChangeList
+from automation_lab.core.console import display as show
+from automation_lab.core.console.lists import LabChangeList
 from automation_lab.core.exceptions import Invalid
-from inbox import search, selection
 from inbox.console.columns import NONE
 from inbox.filters import WebhookFilterSet
 from inbox.models import Forward, SavedView, Webhook
+from inbox.searching import search, selection
 
 MOST_VIEWS = 20
 EXPORT_FORMATS = ("csv", "json", "ndjson", "curl")

@@ -12,7 +12,7 @@ from automation_lab.core import curl
 from automation_lab.core.exceptions import Invalid
 from inbox.console import words
 from inbox.models import Source
-from inbox.signing_requests import Signer, Unsigned, current_secret, sign
+from inbox.replaying.signing_requests import Signer, Unsigned, current_secret, sign
 from inbox.verification.engine import Check, Scheme
 from inbox.verification.schemes import checks_of
 

@@ -23,18 +23,19 @@ from unfold.widgets import (
 )
 
 from automation_lab.core import audit
-from automation_lab.core import display as show
 from automation_lab.core.admin import LabModelAdmin
-from automation_lab.core.console_forms import add_errors
-from automation_lab.core.console_pages import page, row_or_404
+from automation_lab.core.console import display as show
+from automation_lab.core.console.forms import add_errors
+from automation_lab.core.console.pages import page, row_or_404
 from automation_lab.core.exceptions import AutomationLabError, Invalid
 from automation_lab.core.registry import replay_targets
 from automation_lab.core.safe_json import parse_api_body
-from inbox import replays, selection
 from inbox.console.listing import conditions_of
-from inbox.handshakes import FLAG as HANDSHAKE
 from inbox.models import Webhook
-from inbox.replay_models import FASTEST_RATE, SLOWEST_RATE
+from inbox.receiving.handshakes import FLAG as HANDSHAKE
+from inbox.replaying import replays
+from inbox.replaying.models import FASTEST_RATE, SLOWEST_RATE
+from inbox.searching import selection
 
 TEMPLATE = "inbox/replay.html"
 TARGETS = [

@@ -15,7 +15,7 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
-from automation_lab.core.console_forms import ServiceForm, WriteOnlyField, choices_of, required_on_add
+from automation_lab.core.console.forms import ServiceForm, WriteOnlyField, choices_of, required_on_add
 from automation_lab.core.exceptions import Invalid
 from inbox.console import words
 from inbox.console.source_secrets import MAX_OVERLAP_HOURS, WITHOUT_SECRETS, describe_secrets, unfit_ids

@@ -14,11 +14,11 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
-from automation_lab.core import display as show
 from automation_lab.core.admin import Panel, origin_of
+from automation_lab.core.console import display as show
 from inbox.console import columns, words
-from inbox.limits import source_key
 from inbox.models import RateWindow, Source, Webhook
+from inbox.receiving.limits import source_key
 from inbox.secrets import SIGNATURE
 from inbox.verification.schemes import checks_of
 

@@ -13,7 +13,7 @@ from django.utils import timezone
 from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
-from automation_lab.core.console_forms import WriteOnlyField
+from automation_lab.core.console.forms import WriteOnlyField
 from inbox.models import Source
 from inbox.secrets import SIGNATURE, VERIFY_TOKEN, signing_secrets
 from inbox.services import WITH_VERIFY_TOKEN, SecretInput

@@ -10,7 +10,7 @@ from django.conf import settings
 
 from automation_lab.core.commands import LabCommand
 from automation_lab.core.exceptions import Invalid
-from inbox.following import normalised_server
+from inbox.streaming.following import normalised_server
 
 LOCAL_SERVER = "http://127.0.0.1:8000"
 

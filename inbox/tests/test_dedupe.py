@@ -10,7 +10,7 @@ from django.db import connection
 from django.utils import timezone
 
 from inbox.models import Source, Webhook
-from inbox.receiving import receive_webhook
+from inbox.receiving.storing import receive_webhook
 from inbox.tests.factories import incoming
 
 pytestmark = pytest.mark.django_db

@@ -14,9 +14,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from automation_lab.core.tests.servers import StubServer, response
-from inbox import export, portions
+from inbox import export
 from inbox.models import Webhook
 from inbox.serializers import LIST_FIELDS
+from inbox.streaming import portions
 from inbox.tests.factories import WebhookFactory
 
 pytestmark = pytest.mark.django_db

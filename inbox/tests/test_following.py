@@ -17,12 +17,13 @@ import httpx
 import pytest
 from django.core.management import CommandError, call_command
 
-from automation_lab import servers, tokens
+from automation_lab import tokens
 from automation_lab.core.exceptions import Invalid
 from automation_lab.core.tests.servers import StubServer, response
+from automation_lab.serving import servers
 from automation_lab.tests.servers import database_environment, free_port, granian_server
-from inbox.following import Cursor, Failed, Follower, client_for, parse_since
 from inbox.management.commands import forward, listen
+from inbox.streaming.following import Cursor, Failed, Follower, client_for, parse_since
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 JSON = [("Content-Type", "application/json")]

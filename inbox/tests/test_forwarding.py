@@ -17,8 +17,9 @@ from automation_lab.core.execution.models import reference
 from automation_lab.core.execution.tests.helpers import add_worker, take
 from automation_lab.core.registry import executables
 from automation_lab.core.tests.servers import StubServer, redirect, response
-from inbox import forwarding, replays, services
+from inbox import services
 from inbox.models import Forward, ForwardAttempt
+from inbox.replaying import forwarding, replays
 from inbox.tests.factories import WebhookFactory
 
 pytestmark = pytest.mark.django_db
@@ -366,7 +367,7 @@ def test_a_replaced_worker_writes_nothing(serve, monkeypatch):
 def test_an_unforeseen_error_ends_the_forward(serve, monkeypatch):
     server = serve()
     forward = forward_to(server.url)
-    monkeypatch.setattr("inbox.forwarding.build_request", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr("inbox.replaying.forwarding.build_request", lambda *args, **kwargs: 1 / 0)
 
     run(forward)
 

@@ -8,9 +8,9 @@ import threading
 import pytest
 from django.db import connection
 
-from inbox import limits
-from inbox.limits import BUCKETS, Limit, Limiter, RateLimited, limits_for
 from inbox.models import RateWindow, Source, Webhook
+from inbox.receiving import limits
+from inbox.receiving.limits import BUCKETS, Limit, Limiter, RateLimited, limits_for
 from inbox.tests.factories import SourceFactory
 
 pytestmark = pytest.mark.django_db

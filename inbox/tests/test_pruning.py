@@ -8,8 +8,9 @@ import pytest
 from django.utils import timezone
 
 from automation_lab.core import pruning as core_pruning
-from inbox import limits, pruning, rejected
+from inbox import pruning
 from inbox.models import Forward, ForwardAttempt, RateWindow, Replay, Webhook
+from inbox.receiving import limits, rejected
 from inbox.tests.factories import SourceFactory, WebhookFactory
 
 pytestmark = pytest.mark.django_db

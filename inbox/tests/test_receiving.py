@@ -12,7 +12,7 @@ from django.utils import timezone
 from automation_lab.core.exceptions import Conflict
 from inbox import services
 from inbox.models import Source, Webhook
-from inbox.receiving import receive_webhook
+from inbox.receiving.storing import receive_webhook
 from inbox.signals import webhook_received
 from inbox.tests.factories import incoming
 

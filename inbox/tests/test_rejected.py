@@ -7,9 +7,9 @@ import random
 import pytest
 from django.test import Client
 
-from inbox import rejected
 from inbox.models import Source, Webhook
-from inbox.receiving import receive_webhook
+from inbox.receiving import rejected
+from inbox.receiving.storing import receive_webhook
 from inbox.tests.factories import WebhookFactory, incoming
 
 SIGNED = Source(name="shop", scheme="github")

@@ -11,11 +11,11 @@ import time
 import pytest
 from django.conf import settings as lab_settings
 
-from automation_lab import servers
 from automation_lab.core.tests.servers import StubServer, response
+from automation_lab.serving import servers
 from automation_lab.tests.servers import database_environment
-from inbox import replays
 from inbox.models import Forward
+from inbox.replaying import replays
 from inbox.tests.factories import WebhookFactory
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]

@@ -12,8 +12,8 @@ from automation_lab.core.execution.claims import Claim
 from automation_lab.core.execution.hints import kind_of
 from automation_lab.core.execution.tests.helpers import add_worker, take
 from automation_lab.core.tests.outbound_cases import ANSWERS, REFUSED
-from inbox import replays
 from inbox.models import Forward, Replay
+from inbox.replaying import replays
 from inbox.tests.factories import WebhookFactory
 
 pytestmark = pytest.mark.django_db

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from inbox import services, subscriptions
 from inbox.models import Webhook
-from inbox.receiving import receive_webhook
+from inbox.receiving.storing import receive_webhook
 from inbox.tests.factories import SourceFactory, WebhookFactory, incoming
 from inbox.tests.signed_requests import BODY, SECRET, SIGNED
 from inbox.tests.test_signed_by_certificate import Network

@@ -7,8 +7,8 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from inbox import search
 from inbox.models import Webhook
+from inbox.searching import search
 from inbox.tests.factories import WebhookFactory
 
 pytestmark = pytest.mark.django_db

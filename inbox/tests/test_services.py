@@ -9,8 +9,9 @@ from django.utils import timezone
 
 from automation_lab.core.crypto import decrypt
 from automation_lab.core.exceptions import Conflict, Invalid
-from inbox import services, sources
+from inbox import services
 from inbox.models import Source, Webhook
+from inbox.receiving import sources
 from inbox.secrets import live_values, signing_secrets, verify_tokens
 from inbox.tests.factories import SourceFactory, WebhookFactory
 

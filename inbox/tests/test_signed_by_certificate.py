@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 from automation_lab.core.http import HttpError, HttpResponse
 from inbox import reverify, services, subscriptions
 from inbox.models import Webhook
-from inbox.receiving import receive_webhook
+from inbox.receiving.storing import receive_webhook
 from inbox.tests.factories import incoming
 from inbox.verification import certificates
 from inbox.verification.certificates import Certificates, CertificateUnavailable

@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from automation_lab.core.exceptions import Invalid
-from inbox import signing_requests
 from inbox.incoming import IncomingRequest
-from inbox.signing_requests import Signer, Unsigned
+from inbox.replaying import signing_requests
+from inbox.replaying.signing_requests import Signer, Unsigned
 from inbox.verification.context import Context, Secret, with_query
 from inbox.verification.judge import judge
 from inbox.verification.results import Verification

@@ -21,9 +21,9 @@ from inbox.console.quick_test import quick_test
 from inbox.incoming import IncomingRequest
 from inbox.models import RateWindow, Source
 from inbox.presets import PRESETS
+from inbox.replaying.signing_requests import current_secret
 from inbox.secrets import verify_tokens
 from inbox.services import create_source
-from inbox.signing_requests import current_secret
 from inbox.tests.factories import SourceFactory, WebhookFactory
 from inbox.tests.signed_requests import ADYEN_KEY, SECRET, WHSEC
 from inbox.verification import judge

@@ -15,9 +15,9 @@ from automation_lab import tokens
 from automation_lab.core.clock import database_now
 from automation_lab.tests.servers import granian_server
 from automation_lab.tests.waiting import eventually
-from inbox import portions, stream, stream_views
 from inbox.models import Webhook
-from inbox.stream import Selection
+from inbox.streaming import portions, stream, stream_views
+from inbox.streaming.stream import Selection
 from inbox.tests.factories import WebhookFactory, insert_webhook
 
 STREAM = "/v1/webhooks/stream"

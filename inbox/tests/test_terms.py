@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from inbox import terms
 from inbox.models import Webhook
-from inbox.receiving import receive_webhook
+from inbox.receiving.storing import receive_webhook
 from inbox.tests.factories import SourceFactory, WebhookFactory, incoming
 
 TEXTS = st.text(st.characters(exclude_characters="\0"))  # jsonb holds no NUL

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from inbox.handshakes import find_handshake
 from inbox.incoming import IncomingRequest
 from inbox.models import Source
 from inbox.presets import PRESETS
+from inbox.receiving.handshakes import find_handshake
 from inbox.tests.signed_requests import (
     BODY_HEX,
     SIGNED,

@@ -9,8 +9,9 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from inbox import services, sources
+from inbox import services
 from inbox.models import Source, Webhook
+from inbox.receiving import sources
 from inbox.tests.factories import SourceFactory
 
 pytestmark = pytest.mark.django_db

@@ -10,9 +10,9 @@ from automation_lab.core.exceptions import AutomationLabError
 from automation_lab.core.execution.failures import Interrupted, RunError
 from automation_lab.core.expressions import ExpressionError
 from automation_lab.core.registry import UnknownKey, server_jobs
-from tasks import command_process, commands
-from tasks.command_process import Ended
-from tasks.commands import Command
+from tasks.commands import declared, process
+from tasks.commands.declared import Command
+from tasks.commands.process import Ended
 from tasks.handlers.base import TaskContext, TaskHandler
 
 KEPT_CHARACTERS = 8_192
@@ -58,7 +58,7 @@ def _config_faults(config: dict[str, Any]) -> Iterator[ExpressionError]:
     if config.get(other):
         yield _fault(other, f"Does not belong to a {given[0]}; write {inputs}.", "unknown")
     try:
-        schema = commands.get(name).parameters_schema if given[0] == "command" else server_jobs.get(name).config_schema
+        schema = declared.get(name).parameters_schema if given[0] == "command" else server_jobs.get(name).config_schema
     except (UnknownKey, AutomationLabError) as error:
         yield _fault(given[0], str(error), "unknown")
         return
@@ -102,7 +102,7 @@ def _run_command(config: dict[str, Any], context: TaskContext) -> dict[str, Any]
     limit = min(command.timeout_seconds, context.call.deadline_seconds)
     cancellation = context.call.cancellation
     try:
-        ended = command_process.run(command, argv, timeout_seconds=limit, cancellation=cancellation)
+        ended = process.run(command, argv, timeout_seconds=limit, cancellation=cancellation)
     except OSError as error:
         raise RunError(f"The command could not be started: {error.strerror}.", code="runtime.start") from error
     if ended.stopped == "cancelled":
@@ -124,7 +124,7 @@ def _run_command(config: dict[str, Any], context: TaskContext) -> dict[str, Any]
 def _prepared(config: dict[str, Any]) -> tuple[Command, list[str]]:
     """The command as the file declares it now, and its arguments."""
     try:
-        command = commands.get(config["command"])
+        command = declared.get(config["command"])
         parameters = json_schema.with_defaults(config["parameters"], command.parameters_schema)
         faults = command.faults(parameters, templated=False)
         if faults:

@@ -10,9 +10,9 @@ import pytest
 from automation_lab.core import clock
 from automation_lab.core.exceptions import Conflict, Invalid
 from automation_lab.core.execution.tests.helpers import jobs
-from tasks import ticking
-from tasks.backfill import Backfill, backfill
 from tasks.models import ScheduledTask, TaskExecution
+from tasks.scheduling import ticking
+from tasks.scheduling.backfill import Backfill, backfill
 from tasks.tests.factories import ScheduledTaskFactory, TaskExecutionFactory
 
 pytestmark = pytest.mark.django_db

@@ -15,8 +15,9 @@ from django.db import connection
 from automation_lab.core import clock, crypto
 from automation_lab.core.execution import runner
 from automation_lab.core.execution.tests.helpers import KIND, add_worker
-from tasks import channels, secrets
+from tasks import secrets
 from tasks.models import Notification, NotificationChannel, Secret, TaskAttempt, TaskExecution, TaskLog
+from tasks.notifying import channels
 from tasks.tests.factories import (
     NotificationChannelFactory,
     ScheduledTaskFactory,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tasks import history
+from tasks.console import history
 from tasks.models import TaskExecution
 from tasks.tests.factories import ScheduledTaskFactory, TaskExecutionFactory
 

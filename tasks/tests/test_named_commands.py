@@ -25,8 +25,9 @@ from automation_lab.core.execution.failures import Interrupted, RunError
 from automation_lab.core.execution.tests.helpers import KIND, add_worker
 from automation_lab.core.expressions import SecretValue
 from automation_lab.core.http import HttpClient
-from tasks import command_process, commands, services
-from tasks.commands import CommandsFileError
+from tasks import services
+from tasks.commands import declared, process
+from tasks.commands.declared import CommandsFileError
 from tasks.handlers.base import TaskContext
 from tasks.handlers.cron import CronHandler
 from tasks.handlers.http_call import CallContext
@@ -93,7 +94,7 @@ TEXT = {"value": {"type": "string"}}
 
 
 def test_without_a_file_there_are_no_commands():
-    assert commands.all_commands() == {}
+    assert declared.all_commands() == {}
     assert "off" in failure().message
     assert failure().code == "configuration.command"
 
@@ -102,7 +103,7 @@ def test_a_command_that_is_not_declared_does_not_run(declare):
     declare([SH, "-c", "true"])
 
     with pytest.raises(NotFound, match="There is no command named 'its'"):
-        commands.get("its")
+        declared.get("its")
 
 
 def test_the_output_holds_exit_code_and_both_streams(declare):
@@ -160,7 +161,7 @@ def test_the_program_itself_cannot_be_a_parameter(declare):
     declare(["{value}"], TEXT)
 
     with pytest.raises(CommandsFileError, match="absolute path without places"):
-        commands.all_commands()
+        declared.all_commands()
 
 
 @pytest.mark.parametrize(
@@ -274,13 +275,13 @@ def test_a_signal_is_told(declare):
 @pytest.fixture
 def ready(monkeypatch, tmp_path) -> Path:
     """A file with which a command says how far it has come; its time counts from then on only."""
-    file, wait = tmp_path / "ready", command_process._wait
+    file, wait = tmp_path / "ready", process._wait
 
     def wait_from_then(report: Any, wake: Any, timeout_seconds: float) -> str:
         wait_until(file.exists)
         return wait(report, wake, timeout_seconds)
 
-    monkeypatch.setattr(command_process, "_wait", wait_from_then)
+    monkeypatch.setattr(process, "_wait", wait_from_then)
     return file
 
 
@@ -294,7 +295,7 @@ def test_a_command_past_its_time_is_ended(declare):
         "timeout.command",
         "The command was not finished within 0.5 s and was ended.",
     )
-    assert time.monotonic() - started < command_process.PATIENCE_SECONDS
+    assert time.monotonic() - started < process.PATIENCE_SECONDS
 
 
 def test_the_time_of_the_attempt_counts_too(declare):
@@ -304,7 +305,7 @@ def test_the_time_of_the_attempt_counts_too(declare):
 
 
 def test_a_command_that_ignores_term_is_killed(declare, monkeypatch, ready):
-    monkeypatch.setattr(command_process, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(process, "PATIENCE_SECONDS", 0.5)
     declare([SH, "-c", f"trap '' TERM; echo $$; : > {ready}; while :; do sleep 0.1; done"], timeout_seconds=0.1)
 
     error = failure()
@@ -411,9 +412,9 @@ WORKER = """
 import sys, django
 django.setup()
 from automation_lab.core.cancellation import Cancellation
-from tasks import command_process, commands
-it = commands.get("it")
-command_process.run(it, it.arguments({}), timeout_seconds=300, cancellation=Cancellation())
+from tasks.commands import declared, process
+it = declared.get("it")
+process.run(it, it.arguments({}), timeout_seconds=300, cancellation=Cancellation())
 """
 
 
@@ -450,7 +451,7 @@ def test_a_toml_file_declares_commands(settings, tmp_path):
     )
     settings.COMMANDS_FILE = str(file)
 
-    command = commands.get("backup")
+    command = declared.get("backup")
 
     assert (command.timeout_seconds, command.arguments({"target": "home"})) == (600, ["/bin/echo", "home"])
 
@@ -493,7 +494,7 @@ def test_a_fault_of_the_file_is_told_with_its_place(settings, tmp_path, entry, m
     settings.COMMANDS_FILE = str(file)
 
     with pytest.raises(CommandsFileError, match=message):
-        commands.all_commands()
+        declared.all_commands()
 
 
 @pytest.mark.parametrize(
@@ -511,7 +512,7 @@ def test_a_file_that_cannot_be_read_is_told(settings, tmp_path, name, text, mess
     settings.COMMANDS_FILE = str(file)
 
     with pytest.raises(CommandsFileError, match=message if text != "\xff" else "UTF-8"):
-        commands.all_commands()
+        declared.all_commands()
 
 
 # --- a task of one ----------------------------------------------------------------------------------------------------

@@ -17,9 +17,11 @@ from automation_lab.core.execution import recovery, runner
 from automation_lab.core.execution.tests.helpers import add_worker, take, together
 from automation_lab.core.signing import sign_standard_webhook
 from automation_lab.core.tests.servers import StubServer, response
-from tasks import channels, notifications, outcomes, secrets, services, ticking
-from tasks.messages import Message, payload
+from tasks import outcomes, secrets, services
 from tasks.models import Notification, NotificationChannel, ScheduledTask, TaskExecution
+from tasks.notifying import channels, notifications
+from tasks.notifying.messages import Message, payload
+from tasks.scheduling import ticking
 from tasks.tests.factories import ScheduledTaskFactory, TaskExecutionFactory
 
 pytestmark = pytest.mark.django_db

@@ -9,7 +9,7 @@ import pytest
 
 from automation_lab.core import clock
 from automation_lab.core.exceptions import Invalid
-from tasks import previews
+from tasks.scheduling import previews
 from tasks.tests.factories import ScheduledTaskFactory
 
 NOW = datetime(2027, 3, 1, 12, 0, 30, tzinfo=UTC)

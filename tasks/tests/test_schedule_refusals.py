@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from automation_lab.core.exceptions import Invalid
-from tasks import schedules
+from tasks.scheduling import schedules
 
 BERLIN = ZoneInfo("Europe/Berlin")
 

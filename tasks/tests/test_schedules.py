@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from automation_lab.core.exceptions import Invalid
-from tasks import schedules
-from tasks.schedules import Schedule
+from tasks.scheduling import schedules
+from tasks.scheduling.schedules import Schedule
 from tasks.tests.cron_oracle import Oracle
 
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from automation_lab.core.exceptions import Invalid
-from tasks import schedules
+from tasks.scheduling import schedules
 from tasks.tests import random_cron
 from tasks.tests.cron_oracle import Oracle, only_offset
 

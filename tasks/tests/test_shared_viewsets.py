@@ -9,8 +9,9 @@ from rest_framework.test import APIClient
 
 from automation_lab import tokens
 from automation_lab.core import crypto
-from tasks import channels, secrets
+from tasks import secrets
 from tasks.models import NotificationChannel, Secret
+from tasks.notifying import channels
 
 pytestmark = pytest.mark.django_db
 

@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tasks import schedules, slots
-from tasks.slots import Missed, SlotPlan
+from tasks.scheduling import schedules, slots
+from tasks.scheduling.slots import Missed, SlotPlan
 
 NOON = datetime(2027, 3, 1, 12, tzinfo=UTC)
 MINUTE, SECOND = timedelta(minutes=1), timedelta(seconds=1)

@@ -14,8 +14,9 @@ from django.test.utils import CaptureQueriesContext
 from automation_lab.core import clock
 from automation_lab.core.execution import runner
 from automation_lab.core.execution.tests.helpers import KIND, add_worker, jobs, take, together
-from tasks import services, ticking
+from tasks import services
 from tasks.models import ScheduledTask, TaskExecution
+from tasks.scheduling import ticking
 from tasks.tests.factories import ScheduledTaskFactory, TaskExecutionFactory
 
 pytestmark = pytest.mark.django_db

@@ -12,7 +12,7 @@ from automation_lab.core import json_schema
 from automation_lab.core.exceptions import Invalid
 from automation_lab.core.execution.failures import RunError
 from automation_lab.core.expressions import has_expression, redact
-from tasks.messages import Message
+from tasks.notifying.messages import Message
 from workflows import links
 from workflows.steps.base import Fault, StepContext, Wait, WaitingType
 from workflows.steps.notify import CHANNELS, missing_channels, send_to

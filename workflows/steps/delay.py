@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from automation_lab.core import expressions
 from automation_lab.core.execution.failures import RunError
-from tasks.wall_clock import first_instant, wall_at
+from tasks.scheduling.wall_clock import first_instant, wall_at
 from workflows.steps.base import Fault, StepContext, Wait, WaitingType
 
 LONGEST = timedelta(days=366)

@@ -6,9 +6,9 @@ from typing import Any
 
 from automation_lab.core import expressions
 from automation_lab.core.execution.failures import RunError
-from workflows import events
-from workflows.starting import MAX_HOPS
 from workflows.steps.base import StepContext, StepType
+from workflows.triggering import events
+from workflows.triggering.starting import MAX_HOPS
 
 
 class EmitEventStep(StepType):

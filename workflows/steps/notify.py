@@ -8,9 +8,9 @@ from typing import Any
 from automation_lab.core import expressions
 from automation_lab.core.execution.failures import RunError
 from automation_lab.core.expressions import Reference
-from tasks import notifications
-from tasks.messages import Message
 from tasks.models import NotificationChannel
+from tasks.notifying import notifications
+from tasks.notifying.messages import Message
 from workflows.steps.base import Fault, StepContext, StepType, message_faults, message_references
 
 WRITTEN = ("title", "message")

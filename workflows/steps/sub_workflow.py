@@ -9,9 +9,9 @@ from automation_lab.core import clock, expressions
 from automation_lab.core.exceptions import Conflict
 from automation_lab.core.execution import queue
 from automation_lab.core.execution.failures import RunError
-from workflows import starting
 from workflows.models import StepExecution, Workflow, WorkflowExecution, WorkflowVersion
 from workflows.steps.base import StepContext, Wait, WaitingType
+from workflows.triggering import starting
 from workflows.waits import end_of_run
 
 MAX_DEPTH = 5

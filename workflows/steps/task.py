@@ -9,7 +9,7 @@ from automation_lab.core import expressions
 from automation_lab.core.exceptions import Conflict
 from automation_lab.core.execution.failures import RunError
 from tasks import services as tasks
-from tasks.command_access import is_command
+from tasks.commands.access import is_command
 from tasks.models import ScheduledTask, TaskExecution
 from workflows.models import StepExecution
 from workflows.steps.base import StepContext, Wait, WaitingType

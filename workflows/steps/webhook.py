@@ -7,9 +7,9 @@ from typing import Any
 from automation_lab.core.crypto import DecryptionError
 from automation_lab.core.execution.failures import RunError
 from automation_lab.core.expressions import SecretValue, has_expression
-from tasks import channels
 from tasks.handlers import webhook
 from tasks.models import NotificationChannel
+from tasks.notifying import channels
 from tasks.secret_context import reveal_secret
 from workflows.steps.base import StepContext, StepType
 

@@ -12,7 +12,8 @@ from automation_lab.core.exceptions import Invalid
 from automation_lab.core.execution import runner
 from automation_lab.core.execution.claims import STOPPING, held
 from automation_lab.core.tests.servers import OK, response
-from workflows import definitions, services
+from workflows import services
+from workflows.definitions import validation
 from workflows.models import StepExecution, WorkflowExecution
 from workflows.tests.helpers import KIND, error_of, hang, output_of, status_of
 
@@ -492,11 +493,11 @@ def test_variables_that_branches_set_are_all_kept(run_workflow):
 
 def problems(*steps):
     try:
-        steps = definitions.normalised(list(steps))
-        definitions.check(steps)
+        steps = validation.normalised(list(steps))
+        validation.check(steps)
     except Invalid as error:
         return [fault["field"] for fault in error.errors]
-    return [f"warning: {warning['path']}" for warning in definitions.warnings(steps)]
+    return [f"warning: {warning['path']}" for warning in validation.warnings(steps)]
 
 
 @pytest.mark.parametrize(

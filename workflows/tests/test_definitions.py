@@ -7,7 +7,7 @@ import copy
 import pytest
 
 from automation_lab.core.exceptions import Invalid
-from workflows import definition_tree, definitions
+from workflows.definitions import tree, validation
 from workflows.tests.factories import MessageTemplateFactory, NamedSchemaFactory
 
 
@@ -22,12 +22,12 @@ def condition(step_id, /, *then, otherwise=(), test="trigger.data.go"):
 
 def faults(*steps):
     with pytest.raises(Invalid) as caught:
-        definitions.check(definitions.normalised(list(steps)))
+        validation.check(validation.normalised(list(steps)))
     return [(fault["field"], fault["detail"]) for fault in caught.value.errors]
 
 
 def accepted(*steps):
-    definitions.check(definitions.normalised(list(steps)))
+    validation.check(validation.normalised(list(steps)))
 
 
 # --- ids --------------------------------------------------------------------------------------------------------------
@@ -36,17 +36,17 @@ def accepted(*steps):
 def test_steps_without_an_id_get_one_of_their_type():
     steps = [{"type": "set"}, {"type": "set", "id": "set_2"}, {"type": "set"}, condition("if", {"type": "set"})]
 
-    found = definitions.normalised(steps)
+    found = validation.normalised(steps)
 
-    assert [item.step["id"] for item in definition_tree.walk(found)] == ["set", "set_2", "set_3", "if", "set_4"]
+    assert [item.step["id"] for item in tree.walk(found)] == ["set", "set_2", "set_3", "if", "set_4"]
     assert "id" not in steps[0]
 
 
 def test_ids_stay_once_they_are_given():
-    once = definitions.normalised([setting(x=1), setting(y=1)])
+    once = validation.normalised([setting(x=1), setting(y=1)])
 
-    assert definitions.normalised(copy.deepcopy(once)) == once
-    assert [step["id"] for step in definitions.normalised([setting(z=1), *once])] == ["set_3", "set", "set_2"]
+    assert validation.normalised(copy.deepcopy(once)) == once
+    assert [step["id"] for step in validation.normalised([setting(z=1), *once])] == ["set_3", "set", "set_2"]
 
 
 def test_an_id_may_not_be_taken_twice():
@@ -77,7 +77,7 @@ def test_an_id_has_its_form(step_id):
 )
 def test_steps_are_a_list_of_objects_with_a_type(steps, field):
     with pytest.raises(Invalid) as caught:
-        definitions.normalised(steps)
+        validation.normalised(steps)
 
     assert [fault["field"] for fault in caught.value.errors] == [field]
 
@@ -221,9 +221,9 @@ def test_the_error_is_known_in_the_steps_that_handle_it():
 
 
 def warned(*steps):
-    steps = definitions.normalised(list(steps))
-    definitions.check(steps)
-    return [warning["path"] for warning in definitions.warnings(steps)]
+    steps = validation.normalised(list(steps))
+    validation.check(steps)
+    return [warning["path"] for warning in validation.warnings(steps)]
 
 
 @pytest.mark.django_db

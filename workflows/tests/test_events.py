@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from automation_lab.core.exceptions import Conflict, Invalid
-from workflows import events, services
+from workflows import services
 from workflows.models import WorkflowExecution
 from workflows.tests.helpers import error_of, output_of
+from workflows.triggering import events
 
 pytestmark = pytest.mark.django_db
 

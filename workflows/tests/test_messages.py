@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from inbox.models import Webhook
-from tasks import channels
 from tasks.models import Notification
-from workflows import services, triggers
+from tasks.notifying import channels
+from workflows import services
 from workflows.models import Workflow
+from workflows.triggering import triggers
 
 pytestmark = pytest.mark.django_db
 

@@ -6,8 +6,9 @@ import pytest
 
 from automation_lab.core.exceptions import Invalid
 from inbox.models import Webhook
-from workflows import rehearsal, services
+from workflows import services
 from workflows.models import StepExecution, Workflow, WorkflowExecution
+from workflows.running import rehearsal
 
 pytestmark = pytest.mark.django_db
 

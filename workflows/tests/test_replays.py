@@ -5,8 +5,8 @@ import pytest
 from automation_lab.core import clock
 from automation_lab.core.execution import queue
 from automation_lab.core.execution.tests.helpers import take
-from inbox import replays
 from inbox.models import Replay, Webhook
+from inbox.replaying import replays
 from inbox.tests.factories import WebhookFactory
 from workflows import outcomes, services
 from workflows.models import WorkflowExecution

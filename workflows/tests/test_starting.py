@@ -11,8 +11,9 @@ from django.db import connection
 
 from automation_lab.core import clock
 from automation_lab.core.exceptions import Invalid
-from workflows import services, ticking
+from workflows import services
 from workflows.models import Workflow, WorkflowExecution
+from workflows.triggering import ticking
 
 pytestmark = pytest.mark.django_db
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from workflows.console.step_tree import arrange, parent_of
 from workflows.models import StepExecution
-from workflows.step_tree import arrange, parent_of
 
 
 def steps(*paths):

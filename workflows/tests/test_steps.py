@@ -9,9 +9,9 @@ from django.core import mail
 
 from automation_lab.core.exceptions import Invalid
 from automation_lab.core.signing import sign_standard_webhook
-from tasks.channels import create_channel
+from tasks.notifying.channels import create_channel
 from tasks.secrets import set_secret
-from workflows import definitions
+from workflows.definitions import validation
 from workflows.links import token_for
 from workflows.steps.base import step_types
 from workflows.steps.delay import _next_time_of_day
@@ -27,7 +27,7 @@ def step(key, **config):
 
 def refused(key, **config):
     with pytest.raises(Invalid) as caught:
-        definitions.check(definitions.normalised([step(key, **config)]))
+        validation.check(validation.normalised([step(key, **config)]))
     return [fault["field"] for fault in caught.value.errors]
 
 

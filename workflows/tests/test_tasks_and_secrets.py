@@ -8,9 +8,9 @@ import pytest
 
 from automation_lab.core.execution import runner
 from automation_lab.core.execution.tests.helpers import KIND, add_worker
-from tasks import channels
 from tasks import services as tasks
 from tasks.models import NotificationChannel, Secret, TaskExecution
+from tasks.notifying import channels
 from tasks.tests.factories import ScheduledTaskFactory, SecretFactory
 from workflows import services as workflows
 

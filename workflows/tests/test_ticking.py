@@ -11,11 +11,12 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from automation_lab.core.execution.tests.helpers import together
-from tasks import channels
 from tasks.models import Notification
-from workflows import services, ticking
+from tasks.notifying import channels
+from workflows import services
 from workflows.models import Workflow
 from workflows.signals import execution_finished
+from workflows.triggering import ticking
 
 pytestmark = pytest.mark.django_db
 

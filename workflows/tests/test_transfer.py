@@ -8,7 +8,8 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from automation_lab.core.exceptions import Conflict, Invalid
-from workflows import services, transfer, versions
+from workflows import services
+from workflows.definitions import transfer, versions
 from workflows.models import MessageTemplate, NamedSchema, Workflow
 
 pytestmark = pytest.mark.django_db

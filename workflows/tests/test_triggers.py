@@ -10,11 +10,12 @@ from django.db import connections
 from automation_lab.core.execution import runner
 from automation_lab.core.expressions import ExpressionError
 from inbox.models import Source, Webhook
-from inbox.receiving import receive_webhook
+from inbox.receiving.storing import receive_webhook
 from inbox.tests.factories import WebhookFactory, incoming
-from workflows import services, triggers
+from workflows import services
 from workflows.models import WorkflowExecution
 from workflows.tests.helpers import KIND, new_worker
+from workflows.triggering import triggers
 
 pytestmark = pytest.mark.django_db
 GITHUB = {"source": "github"}

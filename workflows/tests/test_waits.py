@@ -19,12 +19,12 @@ from automation_lab.core.execution.recovery import end_overdue
 from automation_lab.core.registry import executables
 from automation_lab.core.tests.servers import OK
 from inbox.tests.factories import incoming
-from tasks.channels import create_channel
 from tasks.models import ScheduledTask, TaskExecution
+from tasks.notifying.channels import create_channel
 from tasks.tests.factories import ScheduledTaskFactory
 from workflows import links, services, waits
 from workflows.models import StepExecution, WaitToken, Workflow, WorkflowExecution
-from workflows.store import RunStore
+from workflows.running.store import RunStore
 from workflows.tests.helpers import KIND, body_of, error_of, new_worker, output_of, status_of
 
 pytestmark = pytest.mark.django_db

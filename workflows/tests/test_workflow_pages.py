@@ -14,7 +14,8 @@ from django.urls import reverse
 from inbox.tests.factories import WebhookFactory
 from tasks.models import Notification
 from tasks.tests.factories import NotificationChannelFactory
-from workflows import services, transfer
+from workflows import services
+from workflows.definitions import transfer
 from workflows.models import StepExecution, Workflow, WorkflowExecution, WorkflowVersion
 from workflows.tests.factories import MessageTemplateFactory
 from workflows.tests.test_admin import BACKEND, CANARY, page, said, submitted, workflow_form

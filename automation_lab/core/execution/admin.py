@@ -12,7 +12,6 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
-from automation_lab.core import display as show
 from automation_lab.core.admin import (
     Panel,
     ReadOnlyAdmin,
@@ -27,6 +26,7 @@ from automation_lab.core.admin import (
     trace_column,
     when_column,
 )
+from automation_lab.core.console import display as show
 from automation_lab.core.execution.models import Execution, ExecutionAttempt, LogLine
 
 PANEL_ROWS = 20

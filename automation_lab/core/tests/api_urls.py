@@ -10,15 +10,15 @@ from rest_framework.exceptions import Throttled
 from rest_framework.response import Response
 
 from automation_lab.core import exceptions
-from automation_lab.core.filters import StrictFilterSet, created_after, created_before
-from automation_lab.core.serializers import (
+from automation_lab.core.api.filters import StrictFilterSet, created_after, created_before
+from automation_lab.core.api.serializers import (
     JSONListField,
     JSONObjectField,
     StrictIntegerField,
     StrictModelSerializer,
     StrictSerializer,
 )
-from automation_lab.core.viewsets import LabAPIView, LabModelViewSet, LabRouter
+from automation_lab.core.api.viewsets import LabAPIView, LabModelViewSet, LabRouter
 from automation_lab.urls import handler400, handler403, handler404, handler500
 from automation_lab.urls import urlpatterns as real_urls
 from workflows.models import Workflow

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from automation_lab.core import display as show
+from automation_lab.core.console import display as show
 
 NOW = datetime(2025, 11, 24, 10, 31, 7, 123_000, tzinfo=UTC)
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from automation_lab.core import pagination
+from automation_lab.core.api import pagination
 from workflows.models import Workflow
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("automation_lab.core.tests.api_urls")]

@@ -5,7 +5,7 @@ import json
 import pytest
 from django.db import IntegrityError
 
-from automation_lab.core.problems import describe, flatten
+from automation_lab.core.api.problems import describe, flatten
 from workflows.models import Workflow
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("automation_lab.core.tests.api_urls")]
@@ -203,6 +203,6 @@ def test_a_taken_name_is_a_400_and_a_race_for_it_a_409(api, monkeypatch):
 
 
 def test_a_missing_instance_is_escaped():
-    from automation_lab.core.problems import problem
+    from automation_lab.core.api.problems import problem
 
     assert problem(status=404, detail="x", code="x", path="/v1/ä b")["instance"] == "/v1/%C3%A4%20b"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from automation_lab import servers
-from automation_lab.server_command import ServerCommand
+from automation_lab.serving import servers
+from automation_lab.serving.server_command import ServerCommand
 
 
 class Command(ServerCommand):

@@ -10,7 +10,7 @@ from django.core.management.base import CommandParser
 from django.core.management.commands.migrate import Command as DjangoMigrate
 from django.db import connections
 
-from automation_lab import first_start
+from automation_lab.serving import first_start
 
 LOCK_ID = 7_230_517_001  # any number, the same everywhere
 

@@ -14,10 +14,11 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, connections
 
-from automation_lab import addresses, checks, first_start, servers
-from automation_lab.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
-from automation_lab.process import become
-from automation_lab.supervisor import READY_TEXT_VARIABLE
+from automation_lab import addresses, checks
+from automation_lab.serving import first_start, servers
+from automation_lab.serving.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from automation_lab.serving.process import become
+from automation_lab.serving.supervisor import READY_TEXT_VARIABLE
 
 
 class Command(BaseCommand):
@@ -157,4 +158,4 @@ def _supervisor_command(host: str, port: int, live_port: int, workers: int, use:
     arguments = [f"--{name}={value}" for name, value in values.items()]
     if use is not None:
         arguments += ["--embedded", f"--use={use}"]
-    return [sys.executable, "-m", "automation_lab.supervisor", *arguments]
+    return [sys.executable, "-m", "automation_lab.serving.supervisor", *arguments]

@@ -7,8 +7,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandParser
 
-from automation_lab import servers
-from automation_lab.server_command import ServerCommand
+from automation_lab.serving import servers
+from automation_lab.serving.server_command import ServerCommand
 
 
 class Command(ServerCommand):

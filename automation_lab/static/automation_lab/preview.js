@@ -1,4 +1,4 @@
-// Says below a field what was typed means, as the server understands it. See core/console_widgets.py.
+// Says below a field what was typed means, as the server understands it. See core/console/widgets.py.
 const DELAY = 300;
 const TIME_LIMIT = 10000;
 

@@ -13,10 +13,10 @@ from typing import Any
 from django.conf import settings
 
 from automation_lab.core.http import HttpClient, HttpError
-from inbox.following import Cursor, Follower, Webhook, client_for, parse_since, printable
 from inbox.management.lab_server import RemoteLabCommand, add_selection, selection
 from inbox.models import PAYLOAD_REMOVED
-from inbox.outgoing import outgoing_webhook
+from inbox.replaying.outgoing import outgoing_webhook
+from inbox.streaming.following import Cursor, Follower, Webhook, client_for, parse_since, printable
 
 TIMEOUT_SECONDS = 30.0
 RETRY_SECONDS = 1.0

@@ -10,8 +10,8 @@ from argparse import ArgumentParser
 from datetime import UTC, datetime
 from typing import Any
 
-from inbox.following import Cursor, Follower, Webhook, client_for, parse_since, printable
 from inbox.management.lab_server import RemoteLabCommand, add_selection, selection
+from inbox.streaming.following import Cursor, Follower, Webhook, client_for, parse_since, printable
 
 SHOWN_CHARACTERS = 80
 

@@ -19,12 +19,12 @@ from django.core.management.base import CommandError
 from automation_lab.core.commands import FAILED
 from automation_lab.core.exceptions import Invalid, NotFound
 from automation_lab.core.http import HttpError, HttpResponse
-from inbox import signing_requests
-from inbox.following import client_for
 from inbox.management.lab_server import RemoteLabCommand
 from inbox.models import Source
 from inbox.presets import PRESETS
-from inbox.signing_requests import Signer, Unsigned
+from inbox.replaying import signing_requests
+from inbox.replaying.signing_requests import Signer, Unsigned
+from inbox.streaming.following import client_for
 
 MOST = 100_000
 FASTEST = 1_000.0

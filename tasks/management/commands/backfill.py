@@ -6,7 +6,8 @@ from argparse import ArgumentParser
 from typing import Any
 
 from automation_lab.core.commands import NOTHING, LabCommand, instant
-from tasks import backfill, lookup
+from tasks import lookup
+from tasks.scheduling import backfill
 
 
 class Command(LabCommand):

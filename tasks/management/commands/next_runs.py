@@ -7,8 +7,9 @@ from typing import Any
 
 from automation_lab.core import clock
 from automation_lab.core.commands import NOTHING, LabCommand
-from tasks import lookup, previews
+from tasks import lookup
 from tasks.models import ScheduledTask
+from tasks.scheduling import previews
 
 MOST = 100
 

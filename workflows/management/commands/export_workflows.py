@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from automation_lab.core.commands import LabCommand
-from workflows import transfer
+from workflows.definitions import transfer
 from workflows.models import Workflow
 
 

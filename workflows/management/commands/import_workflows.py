@@ -10,7 +10,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from automation_lab.core.commands import FAILED, LabCommand
 from automation_lab.core.exceptions import AutomationLabError, Invalid
-from workflows import transfer
+from workflows.definitions import transfer
 
 
 class Command(LabCommand):

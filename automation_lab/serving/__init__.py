@@ -1,0 +1,1 @@
+"""Starting and keeping the processes of an installation: web, live, worker, and the embedded PostgreSQL."""

@@ -1,0 +1,1 @@
+"""Sending stored webhooks again: batches, their targets, and forwards to other addresses."""

@@ -1,0 +1,1 @@
+"""New webhooks as they come: served as a stream, and followed from another machine."""

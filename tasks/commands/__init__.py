@@ -1,0 +1,1 @@
+"""Programs that tasks may run because the server declares them."""

@@ -1,0 +1,1 @@
+"""How tasks look in the console."""

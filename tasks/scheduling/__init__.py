@@ -1,0 +1,1 @@
+"""When tasks run: schedules and their instants, slots, the ticker, backfill."""

@@ -1,0 +1,1 @@
+"""How workflows and their runs look in the console."""

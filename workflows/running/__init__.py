@@ -1,0 +1,1 @@
+"""One run of a workflow: the engine that decides the next step, what it sees, and what it puts on record."""

@@ -1,0 +1,1 @@
+"""How runs come about: webhooks, schedules, events, replays, and their answers."""

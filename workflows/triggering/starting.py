@@ -1,0 +1,132 @@
+"""How a run begins, whatever starts it: input mapping, the workflow's concurrency rule, and the rows."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime, timedelta
+
+from django.db import IntegrityError, connection, transaction
+
+from automation_lab.core import clock, expressions
+from automation_lab.core.execution import queue
+from automation_lab.core.execution.models import LIVE_STATUSES
+from automation_lab.core.execution.results import storable
+from automation_lab.core.expressions import ExpressionError
+from automation_lab.core.safe_json import dump
+from workflows import messages, outcomes
+from workflows.models import Workflow, WorkflowExecution, WorkflowVersion
+from workflows.running import context
+
+Concurrency = Workflow.Concurrency
+Status = WorkflowExecution.Status
+MAX_HOPS = 10
+LOOP = f"Stopped: {MAX_HOPS} hops from workflow to workflow, so this is a loop."
+LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 7402))"
+
+
+def build(version: WorkflowVersion, *, now: datetime | None = None) -> WorkflowExecution:
+    """A pending run of `version`, not written yet."""
+    now = now or clock.database_now()
+    workflow = version.workflow
+    limited = workflow.concurrency in (Concurrency.QUEUE, Concurrency.CANCEL_PREVIOUS)
+    return WorkflowExecution(
+        workflow=workflow,
+        version=version,
+        variables=version.variables,
+        total_steps=len(version.steps),
+        deadline_at=now + timedelta(seconds=version.timeout_seconds),
+        concurrency_keys=[f"workflow:{workflow.pk}"] if limited else [],
+        concurrency_limits=[1] if limited else [],
+    )
+
+
+def start(execution: WorkflowExecution, *, reason_to_fail: str = "") -> WorkflowExecution:
+    """Write the run and its job, in the caller's transaction; the rules may end it at once, with the reason.
+
+    `reason_to_fail` is why its trigger could not be judged: a failed row makes that visible.
+    """
+    now = clock.database_now()
+    reason_to_fail = reason_to_fail or _map_input(execution) or _take_dedupe_key(execution)
+    if not reason_to_fail and execution.depth >= MAX_HOPS:
+        reason_to_fail = LOOP
+    if reason_to_fail:
+        return insert_ended(execution, Status.FAILED, reason_to_fail, now)
+    skipped = _repetition_of(execution) or _apply_concurrency(execution, now=now)
+    if skipped:
+        return _insert_skipped(execution, skipped, now)
+    try:
+        with transaction.atomic():
+            return queue.enqueue(execution, due_at=now)
+    except IntegrityError:
+        skipped = _repetition_of(execution)  # another trigger with this key was quicker
+        if not skipped:
+            raise
+        return _insert_skipped(execution, skipped, now)
+
+
+def _map_input(execution: WorkflowExecution) -> str:
+    """`trigger_config.input` names variables and the expressions that fill them. Returns why that failed, or ""."""
+    mapping = execution.version.trigger_config.get("input")
+    if not mapping:
+        return ""
+    try:
+        values = expressions.render(mapping, {"trigger": context.trigger_names(execution)})
+    except ExpressionError as error:
+        return f"The input mapping failed: {error.message}"
+    execution.variables = {**execution.variables, **storable(values)}
+    return ""
+
+
+def _take_dedupe_key(execution: WorkflowExecution) -> str:
+    """`trigger_config.dedupe` is an expression: triggers for which it gives the same value start one run together."""
+    source = execution.version.trigger_config.get("dedupe")
+    if not source:
+        return ""
+    try:
+        value = expressions.render(source, {"trigger": context.trigger_names(execution)})
+    except ExpressionError as error:
+        return f"The dedupe key failed: {error.message}"
+    execution.dedupe_key = "key:" + hashlib.sha256(dump(value, sort_keys=True).encode()).hexdigest()
+    return ""
+
+
+def _repetition_of(execution: WorkflowExecution) -> str:
+    """Why `execution` repeats an earlier run, or ""."""
+    if not execution.dedupe_key.startswith("key:"):
+        return ""
+    runs = WorkflowExecution.objects.filter(workflow_id=execution.workflow_id, dedupe_key=execution.dedupe_key)
+    first = runs.values_list("pk", flat=True).first()
+    return f"Skipped: run {first} has the same dedupe key." if first else ""
+
+
+def _insert_skipped(execution: WorkflowExecution, reason: str, now: datetime) -> WorkflowExecution:
+    if execution.dedupe_key.startswith("key:"):
+        execution.dedupe_key = ""  # it belongs to the run that goes on
+    return insert_ended(execution, Status.CANCELLED, reason, now)
+
+
+def _apply_concurrency(execution: WorkflowExecution, *, now: datetime) -> str:
+    """Make room by the workflow's rule. Returns why this run is skipped, or ""."""
+    rule = execution.workflow.concurrency
+    if rule not in (Concurrency.SKIP, Concurrency.CANCEL_PREVIOUS):
+        return ""
+    with connection.cursor() as cursor:
+        # Of two that start at the same time, the second sees the first.
+        cursor.execute(LOCK, [f"workflow:{execution.workflow_id}"])
+    live = WorkflowExecution.objects.filter(workflow_id=execution.workflow_id, status__in=LIVE_STATUSES).order_by("id")
+    if rule == Concurrency.SKIP:
+        first = live.first()
+        return f"Skipped: run {first.pk} is still going on." if first else ""
+    for previous in live:
+        queue.cancel(previous, now=now, reason="Cancelled: the workflow was started again.")
+    return ""
+
+
+def insert_ended(execution: WorkflowExecution, status: str, reason: str, now: datetime) -> WorkflowExecution:
+    """Write a run that does not begin, with the reason and with all that follows from the end of a run."""
+    execution.status, execution.error_message, execution.finished_at = status, reason, now
+    execution.save(force_insert=True)
+    if status == Status.CANCELLED:
+        messages.announce(execution, "skipped", reason, now=now)
+    outcomes.record(execution, status=status, error_message=reason, now=now)
+    return execution
