@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 SOURCE_KEY = "source:"  # of the limit of a source, before its name
 PREVIEW_BYTES = 200
+BODIES = ("raw_body", "body", "header_terms", "body_terms")
+"""What takes time to read and is seldom needed."""
 
 
 class SourceQuerySet(models.QuerySet["Source"]):
@@ -33,7 +35,7 @@ class SourceQuerySet(models.QuerySet["Source"]):
 class WebhookQuerySet(models.QuerySet["Webhook"]):
     def without_bodies(self) -> WebhookQuerySet:
         """For lists: the bodies, and what they are found by, would be most of what is read."""
-        return self.defer("raw_body", "body", "header_terms", "body_terms")
+        return self.defer(*BODIES)
 
     def with_preview(self) -> WebhookQuerySet:
         """The first bytes of the body, of which PostgreSQL then reads no more than it needs."""

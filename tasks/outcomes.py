@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from django.db.models import F
+from django.db.models import F, QuerySet
 
 from tasks.models import ScheduledTask, TaskExecution
 from tasks.signals import execution_finished, task_paused
@@ -26,8 +26,7 @@ def record(
     task = ScheduledTask.objects.filter(pk=execution.task_id)
     recovered = False
     if status == Status.SUCCESS:
-        recovered = bool(task.filter(consecutive_failures__gt=0).update(consecutive_failures=0))
-        task.update(success_count=F("success_count") + 1, last_run_at=now, last_output=output, updated_at=now)
+        recovered = _count_success(task, last_run_at=now, last_output=output, updated_at=now)
     elif status in BAD:
         task.update(
             failure_count=F("failure_count") + 1,
@@ -38,6 +37,17 @@ def record(
         _pause_if_failing(execution.task_id, now=now)
     execution.status, execution.error_message = status, error_message
     execution_finished.send(sender=TaskExecution, execution=execution, now=now, recovered=recovered)
+
+
+def _count_success(task: QuerySet[ScheduledTask], **changes: Any) -> bool:
+    """Whether it is the first success after failures; most runs end well after another that did, in one statement."""
+    changes["success_count"] = F("success_count") + 1
+    if task.filter(consecutive_failures=0).update(**changes):
+        return False
+    recovered = bool(task.filter(consecutive_failures__gt=0).update(consecutive_failures=0, **changes))
+    if not recovered:  # another run has succeeded between the two
+        task.update(**changes)
+    return recovered
 
 
 def _pause_if_failing(task_id: int, *, now: datetime) -> None:

@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from django.db.models import QuerySet
+
 from automation_lab.core import clock, expressions, json_schema
 from automation_lab.core.crypto import DecryptionError
 from automation_lab.core.execution import attempts, queue, retry
@@ -37,6 +39,9 @@ class TaskExecutable(Executable):
 
     def __init__(self, http: HttpClient | None = None) -> None:
         self.http = http or HttpClient()
+
+    def rows(self) -> QuerySet[TaskExecution]:
+        return TaskExecution.objects.select_related("task")
 
     def run(self, execution: Execution, claim: Claim) -> None:
         assert isinstance(execution, TaskExecution)  # noqa: S101 - the registry pairs model and executable

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import orjson
+from django.db.models import QuerySet
 
 from automation_lab.core import clock, crypto
 from automation_lab.core.exceptions import Invalid
@@ -41,10 +42,13 @@ class ForwardExecutable(Executable):
     def __init__(self, http: HttpClient | None = None) -> None:
         self.http = http or HttpClient()
 
+    def rows(self) -> QuerySet[Forward]:
+        return Forward.objects.select_related("webhook", "replay")
+
     def run(self, execution: Execution, claim: Claim) -> None:
-        forward = Forward.objects.select_related("webhook", "replay").get(pk=execution.pk)
-        attempt = queue.persist(lambda: attempts.begin(forward, claim))
-        outcome = self._attempt(forward, attempt, claim)
+        assert isinstance(execution, Forward)  # noqa: S101 - the registry pairs model and executable
+        attempt = queue.persist(lambda: attempts.begin(execution, claim))
+        outcome = self._attempt(execution, attempt, claim)
         queue.persist(lambda: _settle(attempt, outcome, claim))
 
     def _attempt(self, forward: Forward, attempt: ForwardAttempt, claim: Claim) -> Outcome:

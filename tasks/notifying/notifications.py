@@ -204,6 +204,9 @@ class NotificationExecutable(Executable):
     def __init__(self, http: HttpClient | None = None) -> None:
         self.http = http or HttpClient()
 
+    def rows(self) -> QuerySet[Notification]:
+        return Notification.objects.select_related("channel")
+
     def run(self, execution: Execution, claim: Claim) -> None:
         assert isinstance(execution, Notification)  # noqa: S101 - the registry pairs model and executable
         attempt = execution.attempt + 1

@@ -61,15 +61,17 @@ def trigger_names(execution: WorkflowExecution) -> dict[str, Any]:
         "received_at": None,
     }
     if execution.webhook is not None:
-        names = webhook_names(execution.webhook)
+        names = _request_names(execution.webhook)
     return {**names, "data": execution.trigger_data, "body": execution.trigger_data}
 
 
 def webhook_names(webhook: Webhook) -> dict[str, Any]:
     """`trigger` as a webhook gives it."""
+    return {**_request_names(webhook), "data": webhook.body, "body": webhook.body}
+
+
+def _request_names(webhook: Webhook) -> dict[str, Any]:
     return {
-        "data": webhook.body,
-        "body": webhook.body,
         "source": webhook.source,
         "event_type": webhook.event_type,
         "type": webhook.event_type,

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 
 from automation_lab.core import clock, expressions
 from automation_lab.core.execution import queue
@@ -19,6 +19,7 @@ from automation_lab.core.execution.interruptions import end_of
 from automation_lab.core.execution.models import Execution
 from automation_lab.core.execution.runner import Executable
 from automation_lab.core.http import HttpClient
+from inbox.querysets import BODIES
 from tasks.handlers.http_call import secret_names
 from tasks.secret_context import allowed_hosts
 from workflows import outcomes, waits
@@ -40,14 +41,18 @@ class WorkflowExecutable(Executable):
     def __init__(self, http: HttpClient | None = None) -> None:
         self.http = http or HttpClient()
 
+    def rows(self) -> QuerySet[WorkflowExecution]:
+        related = WorkflowExecution.objects.select_related("workflow", "version", "webhook")
+        return related.defer(*(f"webhook__{name}" for name in BODIES))
+
     def run(self, execution: Execution, claim: Claim) -> None:
-        run = WorkflowExecution.objects.select_related("workflow", "version", "webhook").get(pk=execution.pk)
-        store = RunStore(run, claim)
-        engine = Engine(store, self.tools(), run.version.retry_policy)
-        if waits.is_forsaken(run):  # its parent has ended, and could not cancel it any more
+        assert isinstance(execution, WorkflowExecution)  # noqa: S101 - the registry pairs model and executable
+        store = RunStore(execution, claim)
+        engine = Engine(store, self.tools(), execution.version.retry_policy)
+        if waits.is_forsaken(execution):  # its parent has ended, and could not cancel it any more
             claim.cancellation.cancel(CANCELLED)
         try:
-            engine.run(run.version.steps)
+            engine.run(execution.version.steps)
         except Waiting as waiting:
             store.commit_and_park(due_at=waiting.until, waiting_for=waiting.waiting_for, now=clock.database_now())
         except Stop as stopped:

@@ -225,7 +225,7 @@ class RunStore:
             raise Replaced(self.claim)
         self._save(list(changes.steps.values()), also=("updated_at",))
         for attempt, _ in changes.attempts.values():
-            attempt.step_id = attempt.step.pk
+            attempt.step = attempt.step  # the key that its row has now
         self._save(list(changes.attempts.values()))
         self._save_links(changes)
         WorkflowLog.objects.bulk_create(

@@ -11,7 +11,7 @@ from typing import Any
 
 from automation_lab.core import clock
 from automation_lab.core.execution import queue, retry
-from automation_lab.core.execution.claims import Claim
+from automation_lab.core.execution.claims import Claim, Replaced
 from automation_lab.core.execution.failures import Interrupted, RunError
 from automation_lab.core.execution.interruptions import RELEASED_MESSAGE, End
 from automation_lab.core.execution.models import Attempt, ExecutionAttempt, ExecutionStatus
@@ -32,10 +32,10 @@ class Outcome:
 
 
 def begin(execution: Any, claim: Claim) -> Any:
-    """Commit before the effect: the attempt is on record whatever happens to this process. Safe to repeat."""
-    queue.guard(claim)
+    """Commit before the effect: the attempt is on record whatever happens to this process. Safe to repeat. Raises Replaced."""
     number, now = execution.attempt + 1, clock.database_now()
-    claim.rows().update(attempt=number, updated_at=now)
+    if claim.rows().update(attempt=number, updated_at=now) == 0:
+        raise Replaced(claim)
     model, owner = execution.attempts.model, execution.attempts.field.name
     attempt = model(**{owner: execution}, number=number, epoch=claim.epoch, worker=claim.worker, started_at=now)
     model._default_manager.bulk_create(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from datetime import datetime
+from typing import Any
 
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import InterfaceError, OperationalError, models, transaction
 
 from automation_lab.core import clock, correlation
 from automation_lab.core.execution import concurrency, queue
@@ -21,6 +22,10 @@ class Executable(ABC):
     """How one kind of execution is run. Registered in `core.registry.executables` under `hints.kind_of(model)`."""
 
     model: type[Execution]
+
+    def rows(self) -> models.QuerySet[Any]:
+        """Where `run` is given its execution from: with the related rows that it reads."""
+        return self.model._default_manager.all()
 
     @abstractmethod
     def run(self, execution: Execution, claim: Claim) -> None:
@@ -64,7 +69,7 @@ def _claim(execution: Execution, *, worker: int) -> int | None:
 
 
 def _run_claimed(executable: Executable, claim: Claim) -> None:
-    execution = executable.model._default_manager.get(pk=claim.pk)
+    execution = executable.rows().get(pk=claim.pk)
     claim.concurrency_keys = execution.concurrency_keys
     with correlation.bind(execution.correlation_id):
         try:
