@@ -5,8 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -14,6 +13,7 @@ import psycopg
 import pytest
 
 from automation_lab.serving.embedded_postgres import DATABASE, USER, EmbeddedPostgres, EmbeddedPostgresError, socket_dir
+from automation_lab.tests.waiting import eventually, is_gone
 
 pytestmark = pytest.mark.processes
 FAST = {"fsync": "off", "shared_buffers": "16MB", "max_connections": "20"}
@@ -47,20 +47,15 @@ def change(server: EmbeddedPostgres, statement: str) -> None:
         connection.execute(statement)
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
 def user_program(server: EmbeddedPostgres, *, after: str) -> subprocess.Popen[bytes]:
     """Another process that uses the database, then does `after`."""
     script = (
         "import sys, time, pathlib; from automation_lab.serving.embedded_postgres import EmbeddedPostgres; "
         f"server = EmbeddedPostgres(pathlib.Path(sys.argv[1]), options={FAST!r}); server.start(); print('up', flush=True); "
     )
-    return subprocess.Popen([sys.executable, "-c", script + after, str(server.data_dir)], stdout=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, "-c", script + after, str(server.data_dir)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
 
 
 def test_the_first_start_makes_a_database_in_utf8_that_keeps_its_rows(server):
@@ -95,15 +90,15 @@ def test_the_second_user_gets_the_running_server(server, data_dir):
 
 
 def test_the_server_stays_for_the_others_when_the_one_that_started_it_leaves(server):
-    program = user_program(server, after="time.sleep(0.5); server.release()")
+    program = user_program(server, after="sys.stdin.read(); server.release()")
     assert program.stdout
     program.stdout.readline()
     server.start()
     pid = server.postmaster_pid()
 
-    assert program.wait(10) == 0
-    program.stdout.close()
+    program.communicate(timeout=30)
 
+    assert program.returncode == 0
     assert ask(server, "SELECT 1") == 1
     assert server.postmaster_pid() == pid
 
@@ -115,10 +110,9 @@ def test_the_server_ends_when_its_only_user_is_killed(server):
     assert server.is_running()
 
     program.kill()
-    program.wait()
-    program.stdout.close()
+    program.communicate()
 
-    wait_until(lambda: not server.is_running())
+    eventually(lambda: not server.is_running())
 
 
 def test_processes_that_start_together_share_one_server(server):
@@ -126,12 +120,12 @@ def test_processes_that_start_together_share_one_server(server):
         user_program(server, after="print(server.postmaster_pid(), flush=True); sys.stdin.read()") for _ in range(3)
     ]
 
-    pids = set()
+    assert all(program.stdout for program in programs)
+    lines = [[program.stdout.readline() for _ in range(2)] for program in programs]  # each stays until all are there
     for program in programs:
-        output, _ = program.communicate()
-        pids.add(output.splitlines()[-1])
+        program.communicate(timeout=30)
 
-    assert len(pids) == 1
+    assert len({pid for _, pid in lines}) == 1
 
 
 @pytest.mark.parametrize("victim", ["postmaster", "watcher"])
@@ -145,11 +139,11 @@ def test_a_killed_server_is_started_again_with_its_rows(server, victim):
     assert watcher and "postgres_watcher.py" in " ".join(watcher.cmdline())
 
     (postmaster if victim == "postmaster" else watcher).kill()
-    wait_until(lambda: not server.is_running())
+    eventually(lambda: not server.is_running())
 
     assert server.start() is True
     assert ask(server, "SELECT number FROM kept") == 7
-    assert not psutil.pid_exists(pid) or postmaster.status() == psutil.STATUS_ZOMBIE
+    assert is_gone(postmaster)
 
 
 @pytest.mark.parametrize("content", ["", "garbage\n", f"{os.getpid()}\n/elsewhere\n1\n5432\n/tmp\n\n 1 1\nready\n"])

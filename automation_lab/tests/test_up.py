@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -20,6 +21,7 @@ import psutil
 import pytest
 
 from automation_lab.serving.embedded_postgres import EmbeddedPostgres
+from automation_lab.tests.waiting import is_gone
 
 pytestmark = pytest.mark.processes
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
@@ -33,7 +35,7 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -65,7 +67,7 @@ class Lab:
 
     def get(self, path: str) -> tuple[int, bytes]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as response:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=15) as response:
                 return response.status, response.read()
         except urllib.error.HTTPError as exc:
             return exc.code, exc.read()
@@ -80,8 +82,9 @@ class Lab:
         names = {"wsgi": "web", "asginl": "live", "worker": "worker"}
         found = {}
         for child in psutil.Process(self.process.pid).children():
-            words = child.cmdline()
-            found |= {name: child for word, name in names.items() if word in words}
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ends right now
+                words = child.cmdline()
+                found |= {name: child for word, name in names.items() if word in words}
         return found
 
     def processes(self) -> list[psutil.Process]:
@@ -116,7 +119,7 @@ def make_lab() -> Iterator[Callable[..., Lab]]:
 
 
 def all_gone(processes: list[psutil.Process]) -> bool:
-    return all(not process.is_running() or process.status() == psutil.STATUS_ZOMBIE for process in processes)
+    return all(is_gone(process) for process in processes)
 
 
 def post_webhook(lab: Lab) -> int:
@@ -125,7 +128,7 @@ def post_webhook(lab: Lab) -> int:
         data=json.dumps({"message": "hello"}).encode(),
         headers={"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with urllib.request.urlopen(request, timeout=30) as response:
         return response.status
 
 
@@ -141,7 +144,7 @@ def test_the_first_start_shows_credentials_that_work_and_later_ones_do_not(make_
     assert token and re.search(r"password +\S{12,}", first)
     request = urllib.request.Request(f"http://127.0.0.1:{lab.port}/v1/webhooks/inbox")
     request.add_header("Authorization", f"Bearer {token[1]}")
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with urllib.request.urlopen(request, timeout=30) as response:
         assert json.load(response)["results"][0]["source"] == "hello"
     assert f"curl -X POST http://127.0.0.1:{lab.port}/v1/webhooks/inbox/hello" in first
     assert lab.stop() == 0
@@ -191,7 +194,7 @@ def test_every_part_that_is_killed_comes_back(make_lab):
     for name in ("web", "worker"):
         before[name].kill()
         wait_until(lambda name=name: f"{name} was ended by signal 9" in lab.text())
-        wait_until(lambda name=name: name in lab.children() and lab.children()[name] != before[name])
+        wait_until(lambda name=name: lab.children().get(name, before[name]) != before[name])
     wait_until(lab.is_ready)
 
     pid = EmbeddedPostgres(lab.data_dir).postmaster_pid()

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+import psutil
+
 T = TypeVar("T")
 
 
@@ -16,3 +18,11 @@ def eventually(check: Callable[[], T | None], *, seconds: float = 30) -> T:
         assert time.monotonic() < deadline, f"not within {seconds} s"
         time.sleep(0.05)
     return found
+
+
+def is_gone(process: psutil.Process) -> bool:
+    """Whether it has ended; it may do so at any moment of the look, and stay a zombie where nobody reaps it."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
