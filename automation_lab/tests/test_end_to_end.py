@@ -48,7 +48,7 @@ class Target:
 
     def _answer(self, client: Any, request: bytes) -> None:
         if self._held and request.startswith(f"POST {self._held} ".encode()):
-            self._released.wait(60)
+            self._released.wait(120)
         client.sendall(response(200, [("Content-Type", "application/json")], b'{"build": 17}'))
 
     def hold(self, path: str) -> None:
@@ -256,7 +256,7 @@ def test_a_worker_killed_in_the_second_step_leaves_a_run_that_goes_on_there(api,
 
     target.release()
     with worker_process(**target.allowed):
-        run = eventually(lambda: finished(api, started["id"]), seconds=45)
+        run = eventually(lambda: finished(api, started["id"]), seconds=90)
 
     assert (run["status"], run["variables"]) == ("success", {"build": 17})
     assert (len(target.hits("/first")), len(target.hits("/second"))) == (1, 2)

@@ -166,7 +166,7 @@ def test_a_stop_leaves_no_process_and_no_database(make_lab):
 
     assert lab.stop() == 0
 
-    assert all_gone(processes)
+    wait_until(lambda: all_gone(processes), seconds=10)
     assert not EmbeddedPostgres(lab.data_dir).is_running()
 
 
