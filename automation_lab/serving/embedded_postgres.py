@@ -106,7 +106,7 @@ class EmbeddedPostgres:
     def is_running(self) -> bool:
         """Whether the server process exists, ready or not."""
         try:
-            descriptor = self._open_lock("postgres-server.lock", fcntl.LOCK_EX | fcntl.LOCK_NB)
+            descriptor = self._open_lock("postgres-server.lock", fcntl.LOCK_SH | fcntl.LOCK_NB)  # any number may look
         except BlockingIOError:
             return True
         except FileNotFoundError:
@@ -166,15 +166,17 @@ class EmbeddedPostgres:
     # --- starting -----------------------------------------------------------------------------------------------------
 
     def _launch_if_needed(self) -> bool:
-        try:
-            server_lock = self._open_lock("postgres-server.lock", fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        try:
-            self._launch(server_lock)
-        finally:
-            os.close(server_lock)
-        return True
+        while not self.is_running():
+            try:
+                server_lock = self._open_lock("postgres-server.lock", fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:  # somebody else is looking, for an instant
+                continue
+            try:
+                self._launch(server_lock)
+            finally:
+                os.close(server_lock)
+            return True
+        return False
 
     def _launch(self, server_lock: int) -> None:
         programs = _programs()
