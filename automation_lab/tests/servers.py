@@ -49,8 +49,17 @@ class Server(Worker):
 
 
 def free_port() -> int:
-    with socket.create_server((HOST, 0)) as listener:
-        return listener.getsockname()[1]
+    with reserved_port() as port:
+        return port
+
+
+@contextlib.contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port that nobody else is given meanwhile: bound without listening, so that only a server told of it may take it."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind((HOST, 0))
+        yield holder.getsockname()[1]
 
 
 def database_environment() -> dict[str, str]:
@@ -68,18 +77,18 @@ def granian_server(
     environment: Mapping[str, str] | None = None, *, workers: int = 1, threads: int = 4, **variables: str
 ) -> Iterator[Server]:
     """The web server as `up` starts it, ended afterwards. `environment` defaults to `database_environment()`."""
-    port = free_port()
     env = {**(environment or database_environment()), **servers.process_environment("web", HOST), **variables}
-    with _running(servers.web_command(host=HOST, port=port, workers=workers, threads=threads), env, port) as server:
-        yield server
+    with reserved_port() as port:
+        command = servers.web_command(host=HOST, port=port, workers=workers, threads=threads)
+        with _running(command, env, port) as server:
+            yield server
 
 
 @contextlib.contextmanager
 def live_server(**variables: str) -> Iterator[Server]:
     """The live port as `up` starts it, on the test database."""
-    port = free_port()
     env = {**database_environment(), **servers.process_environment("live", HOST), **variables}
-    with _running(servers.live_command(host=HOST, port=port), env, port) as server:
+    with reserved_port() as port, _running(servers.live_command(host=HOST, port=port), env, port) as server:
         yield server
 
 
