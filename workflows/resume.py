@@ -5,6 +5,7 @@ History is never rewritten: the new execution is linked by `resumed_from` and st
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -43,6 +44,7 @@ class ResumePlan:
     reopened: list[StepExecution]
     again: list[StepExecution]
     variables: dict[str, Any]
+    trigger_data: Any
     skipped: dict[str, Any] = field(default_factory=dict)
 
 
@@ -53,10 +55,13 @@ def plan(
     version: str = SAME,
     variables: dict[str, Any] | None = None,
     skip: dict[str, Any] | None = None,
+    trigger_data: Any = None,
+    edit_input: bool = False,
 ) -> ResumePlan:
     """What resuming would do. `start` is failed, start, or the path of a step; `skip` gives outputs by path.
 
-    Raises Conflict if the execution is going on or the latest version does not fit, Invalid for an unknown step.
+    With `edit_input` the new run has `trigger_data` instead of the old input. Raises Conflict if the execution is going on
+    or the latest version does not fit, Invalid for an unknown step or an input that cannot be mapped.
     """
     if not execution.is_finished:
         raise Conflict(f"This execution is {execution.status}: it can be resumed when it has finished.")
@@ -67,29 +72,26 @@ def plan(
     if target.pk != execution.version_id:
         _check_fit([*kept, *reopened], target)
     skipped = _checked_skips(skip or {}, records, kept_paths)
+    data = trigger_data if edit_input else execution.trigger_data
+    if variables is None:
+        variables = variables_after(target, kept, _variables_at_start(execution, target, data))
     return ResumePlan(
         version=target,
         kept=kept,
         reopened=reopened,
         again=[record for record in records if record.path not in kept_paths and record.path not in skipped],
-        variables=variables if variables is not None else variables_after(target, kept),
+        variables=variables,
+        trigger_data=data,
         skipped=skipped,
     )
 
 
 @transaction.atomic
-def resume(
-    *,
-    execution: WorkflowExecution,
-    plan: ResumePlan,
-    trigger_data: Any = None,
-    edit_input: bool = False,
-    started_by: str = "",
-) -> WorkflowExecution:
-    """Start the new execution that `plan` describes; with `edit_input` it has `trigger_data` instead of the old input."""
+def resume(*, execution: WorkflowExecution, plan: ResumePlan, started_by: str = "") -> WorkflowExecution:
+    """Start the new execution that `plan` describes."""
     fresh = starting.build(plan.version)
     fresh.trigger_source, fresh.webhook = execution.trigger_source, execution.webhook
-    fresh.trigger_data = trigger_data if edit_input else execution.trigger_data
+    fresh.trigger_data = plan.trigger_data
     fresh.depth, fresh.resumed_from = execution.depth, execution
     fresh.event_type, fresh.started_by = execution.event_type, started_by
     fresh.variables = plan.variables
@@ -103,10 +105,12 @@ def resume(
     return fresh
 
 
-def variables_after(version: WorkflowVersion, records: Iterable[StepExecution]) -> dict[str, Any]:
+def variables_after(
+    version: WorkflowVersion, records: Iterable[StepExecution], at_start: dict[str, Any]
+) -> dict[str, Any]:
     """`vars` as they were after `records`, from their outputs: `set` steps and `output_as` are all that changes them."""
     steps = {item.step["id"]: item.step for item in tree.walk(version.steps)}
-    variables = RunVariables(version.variables)
+    variables = RunVariables(at_start)
     for record in sorted(records, key=lambda record: record.finished_at or record.created_at):
         if record.status != Status.SUCCESS:
             continue
@@ -116,6 +120,15 @@ def variables_after(version: WorkflowVersion, records: Iterable[StepExecution]) 
         if target := steps.get(record.step_id, {}).get("output_as"):
             variables.set(target.removeprefix("vars."), record.output)
     return variables.values
+
+
+def _variables_at_start(execution: WorkflowExecution, version: WorkflowVersion, trigger_data: Any) -> dict[str, Any]:
+    triggered = copy.copy(execution)
+    triggered.version, triggered.trigger_data = version, trigger_data
+    try:
+        return starting.mapped_variables(triggered)
+    except Invalid as error:
+        raise Invalid(f"{error.message} Give another input, or the variables.", field="trigger_data") from error
 
 
 def _divide(

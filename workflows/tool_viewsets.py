@@ -137,17 +137,13 @@ class ResumeMixin:
             version=asked["version"],
             variables=asked.get("variables"),
             skip=asked["skip"],
+            trigger_data=asked.get("trigger_data"),
+            edit_input="trigger_data" in asked,
         )
         if asked["dry_run"]:
             return Response(_preview(plan))
         fresh = self.audited(  # type: ignore[attr-defined]
-            lambda: resumes.resume(
-                execution=execution,
-                plan=plan,
-                trigger_data=asked.get("trigger_data"),
-                edit_input="trigger_data" in asked,
-                started_by=request.user.get_username(),
-            ),
+            lambda: resumes.resume(execution=execution, plan=plan, started_by=request.user.get_username()),
             audit.ADDITION,
             f"Resumed from run {execution.pk}.",
         )

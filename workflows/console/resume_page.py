@@ -18,7 +18,7 @@ from workflows.models import WorkflowExecution
 
 TEMPLATE = "workflows/resume.html"
 MOST_CHOICES = 300
-FIELDS = {"from": "start", "skip": "skip", "version": "version"}
+FIELDS = {"from": "start", "skip": "skip", "version": "version", "trigger_data": "trigger_data"}
 
 
 class ResumeForm(PreviewedForm):
@@ -54,7 +54,10 @@ class ResumeForm(PreviewedForm):
         """What the choices lead to; None with errors in the form when they lead nowhere."""
         chosen = self.cleaned_data
         try:
-            return resumes.plan(execution=run, start=chosen["start"], version=chosen["version"], skip=chosen["skip"])
+            return resumes.plan(
+                execution=run,
+                **{name: chosen[name] for name in ("start", "version", "skip", "trigger_data", "edit_input")},
+            )
         except AutomationLabError as error:
             faults = error.errors if isinstance(error, Invalid) else [{"field": error.field, "detail": error.message}]
             for fault in faults:
@@ -68,7 +71,7 @@ def resume_view(model_admin: Any, request: HttpRequest, object_id: str) -> HttpR
     form = ResumeForm(run, request.POST or None, initial=initial)
     plan = form.plan_for(run) if request.method == "POST" and form.is_valid() else None
     if plan is not None and form.is_previewed and request.POST.get("do") == "resume":
-        return _resume(model_admin, request, run, form, plan)
+        return _resume(model_admin, request, run, plan)
     if plan is not None:
         form.note_previewed()
     buttons = [{"value": "preview", "title": "Show what would run", "variant": "default" if plan else "primary"}]
@@ -79,17 +82,9 @@ def resume_view(model_admin: Any, request: HttpRequest, object_id: str) -> HttpR
     )
 
 
-def _resume(
-    model_admin: Any, request: HttpRequest, run: WorkflowExecution, form: ResumeForm, plan: resumes.ResumePlan
-) -> HttpResponse:
+def _resume(model_admin: Any, request: HttpRequest, run: WorkflowExecution, plan: resumes.ResumePlan) -> HttpResponse:
     with transaction.atomic():
-        fresh = resumes.resume(
-            execution=run,
-            plan=plan,
-            trigger_data=form.cleaned_data["trigger_data"],
-            edit_input=form.cleaned_data["edit_input"],
-            started_by=request.user.get_username(),
-        )
+        fresh = resumes.resume(execution=run, plan=plan, started_by=request.user.get_username())
         model_admin.log_addition(request, fresh, f"Resumed from run {run.pk}.")
     model_admin.message_user(request, f"Run #{fresh.pk} goes on from #{run.pk}.", messages.SUCCESS)
     return HttpResponseRedirect(model_admin.page_of(fresh))

@@ -7,7 +7,7 @@ from typing import Any
 
 from automation_lab.core import clock, expressions
 from automation_lab.core.cancellation import Cancellation
-from automation_lab.core.exceptions import AutomationLabError
+from automation_lab.core.exceptions import AutomationLabError, Invalid
 from automation_lab.core.execution.claims import Claim
 from automation_lab.core.execution.failures import Interrupted
 from automation_lab.core.execution.results import storable
@@ -20,6 +20,7 @@ from workflows.running.runner import WorkflowExecutable
 from workflows.running.scope import Scope
 from workflows.running.store import RunVariables
 from workflows.steps.base import Steps, StepType, Stop, WaitingType
+from workflows.triggering import starting
 
 NOT_DONE = "not done in a dry run"
 
@@ -112,9 +113,9 @@ def dry_run(
     validation.check(checked)
     samples = {**_last_outputs(workflow), **(outputs or {})}
     execution = _pretended(workflow, checked, trigger_data, webhook)
+    refusal = _map_input(execution)
     engine = DryEngine(RehearsalStore(execution), _tools(), workflow.retry_policy, samples)
-    status, message = _walk(engine, checked)
-    return _report(engine, status, message)
+    return _rehearsed(engine, checked, refusal)
 
 
 def test_step(
@@ -127,19 +128,22 @@ def test_step(
     outputs: dict[str, Any] | None = None,
     do_it: bool = False,
 ) -> dict[str, Any]:
-    """Run one step on sample data: only rendered, or with its outside effect when `do_it`. Raises Invalid for the step."""
+    """Run one step on sample data: only rendered, or with its outside effect when `do_it`. Raises Invalid for the step.
+
+    `variables` are in the place of what the input mapping of `workflow` gives.
+    """
     subject = workflow or Workflow(name="test", steps=[], variables={})
     steps = validation.normalised([step])
     validation.check(steps, known_ids=outputs or {})
     execution = _pretended(subject, steps, trigger_data, webhook)
-    execution.variables = {**subject.variables, **(variables or {})}
+    refusal = "" if variables else _map_input(execution)
+    execution.variables = {**execution.variables, **(variables or {})}
     store: Any = RehearsalStore(execution)
     given = {**_last_outputs(workflow), **(outputs or {})} if workflow else dict(outputs or {})
     policy = {"max_attempts": 1}
     engine = Engine(store, _tools(), policy) if do_it else DryEngine(store, _tools(), policy, given)
     engine.known_outputs = {name: {"output": value, "status": "success"} for name, value in given.items()}
-    status, message = _walk(engine, steps)
-    return _report(engine, status, message)
+    return _rehearsed(engine, steps, refusal)
 
 
 def _tools() -> Toolbox:
@@ -148,7 +152,12 @@ def _tools() -> Toolbox:
 
 def _pretended(workflow: Workflow, steps: Steps, trigger_data: Any, webhook: Webhook | None) -> WorkflowExecution:
     now = clock.database_now()
-    version = WorkflowVersion(number=workflow.version, steps=steps, variables=workflow.variables)
+    version = WorkflowVersion(
+        number=workflow.version,
+        steps=steps,
+        variables=workflow.variables,
+        trigger_config=workflow.trigger_config,
+    )
     execution = WorkflowExecution(
         pk=0,
         workflow=workflow,
@@ -160,6 +169,20 @@ def _pretended(workflow: Workflow, steps: Steps, trigger_data: Any, webhook: Web
     )
     execution.created_at = execution.started_at = now
     return execution
+
+
+def _map_input(execution: WorkflowExecution) -> str:
+    """Fill the variables as a start does. Returns why that fails, or ""."""
+    try:
+        execution.variables = starting.mapped_variables(execution)
+    except Invalid as error:
+        return error.message
+    return ""
+
+
+def _rehearsed(engine: Engine, steps: Steps, refusal: str) -> dict[str, Any]:
+    status, message = ("failed", refusal) if refusal else _walk(engine, steps)
+    return _report(engine, status, message)
 
 
 def _walk(engine: Engine, steps: Steps) -> tuple[str, str]:

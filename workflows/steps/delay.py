@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from automation_lab.core import expressions
 from automation_lab.core.execution.failures import RunError
 from tasks.scheduling.wall_clock import first_instant, wall_at
+from tasks.scheduling.zones import known_zones, unknown_zone
 from workflows.steps.base import Fault, StepContext, Wait, WaitingType
 
 LONGEST = timedelta(days=366)
@@ -60,9 +61,9 @@ class DelayStep(WaitingType):
 
     def check(self, config: dict[str, Any], names: set[str]) -> list[Fault]:
         zone = config.get("timezone")
-        if not isinstance(zone, str) or expressions.has_expression(zone) or zone in available_timezones():
+        if not isinstance(zone, str) or expressions.has_expression(zone) or zone in known_zones():
             return []
-        return [{"path": "timezone", "code": "configuration.timezone", "message": _unknown_zone(zone)}]
+        return [{"path": "timezone", "code": "configuration.timezone", "message": unknown_zone(zone)}]
 
 
 def _end(config: dict[str, Any], now: datetime) -> datetime:
@@ -86,16 +87,11 @@ def _instant(text: str) -> datetime:
 
 def _next_time_of_day(text: str, zone_name: str, now: datetime) -> datetime:
     """The first instant after `now` at which clocks of the zone show the time; one that is left out comes right after."""
-    if zone_name not in available_timezones():
-        raise RunError(_unknown_zone(zone_name), code="configuration.timezone")
+    if zone_name not in known_zones():
+        raise RunError(unknown_zone(zone_name), code="configuration.timezone")
     zone = ZoneInfo(zone_name)
     instant = now.astimezone(UTC).replace(tzinfo=None)
     hour, minute, second = (int(part or 0) for part in TIME_OF_DAY.match(text).groups())  # type: ignore[union-attr]  # the schema's pattern
     day = wall_at(instant, zone).replace(hour=hour, minute=minute, second=second, microsecond=0)
     found = next(at for days in range(3) if (at := first_instant(day + timedelta(days=days), zone)) > instant)
     return found.replace(tzinfo=UTC)
-
-
-def _unknown_zone(name: str) -> str:
-    hint = expressions.nearest_hint(name, sorted(available_timezones()))
-    return f"{name[:100]!r} is not a time zone of the IANA database.{hint}"

@@ -24,6 +24,11 @@ def workflow_of(*steps) -> Workflow:
     return services.create_workflow(fields={"name": "Dry", "steps": list(steps), "variables": {"name": "ann"}})
 
 
+def mapped_workflow() -> Workflow:
+    mapping = {"input": {"name": "{{ trigger.data.person }}"}}
+    return services.create_workflow(fields={"name": "Mapped", "steps": [CALL], "trigger_config": mapping})
+
+
 def by_path(report):
     return {result["path"]: result for result in report["step_results"]}
 
@@ -75,6 +80,31 @@ def test_a_dry_run_with_a_stored_webhook_has_its_names():
     report = rehearsal.dry_run(workflow=workflow_of(step), webhook=webhook)
 
     assert report["variables"] == {"name": "ann", "ref": "main", "type": "push"}
+
+
+def test_a_dry_run_fills_variables_as_a_start_does():
+    workflow = mapped_workflow()
+
+    report = rehearsal.dry_run(workflow=workflow, trigger_data={"person": "bo"})
+
+    assert (report["status"], by_path(report)["call"]["input"]["url"]) == ("success", "https://api.example.com/bo")
+
+
+def test_a_dry_run_says_that_the_input_mapping_fails():
+    report = rehearsal.dry_run(workflow=mapped_workflow(), trigger_data={})
+
+    assert (report["status"], report["step_results"]) == ("failed", [])
+    assert report["error_message"].startswith("The input mapping failed: `trigger.data.person`")
+
+
+def test_one_step_is_tested_with_mapped_variables_or_given_ones():
+    workflow = mapped_workflow()
+
+    mapped = rehearsal.test_step(step=CALL, workflow=workflow, trigger_data={"person": "bo"})
+    given = rehearsal.test_step(step=CALL, workflow=workflow, variables={"name": "cy"})
+
+    assert by_path(mapped)["call"]["input"]["url"] == "https://api.example.com/bo"
+    assert by_path(given)["call"]["input"]["url"] == "https://api.example.com/cy"
 
 
 def test_one_step_is_tested_with_given_outputs_of_earlier_ones():

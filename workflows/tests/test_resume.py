@@ -46,6 +46,15 @@ def workflow_of(*steps: dict[str, Any]) -> Workflow:
     return services.create_workflow(fields={"name": "Resumable", "steps": list(steps), "variables": {"count": 1}})
 
 
+def mapped_workflow() -> Workflow:
+    fields = {
+        "name": "Mapped",
+        "steps": [FAILS_UNTIL_READY, set_step("last", seen="{{ vars.total }}")],
+        "trigger_config": {"input": {"total": "{{ trigger.data.n * 2 }}"}},
+    }
+    return services.create_workflow(fields=fields)
+
+
 def failed_run(run: Any, *steps: dict[str, Any]) -> WorkflowExecution:
     execution = services.start_execution(workflow=workflow_of(*steps), trigger_data={"ready": False})
     return run(execution)
@@ -60,8 +69,8 @@ def test_from_the_failed_step_earlier_results_are_kept(run):
         run, set_step("first", count="{{ vars.count + 1 }}"), FAILS_UNTIL_READY, set_step("last", done=True)
     )
 
-    plan = resume.plan(execution=old)
-    fresh = run(resume.resume(execution=old, plan=plan, trigger_data={"ready": True}, edit_input=True))
+    plan = resume.plan(execution=old, trigger_data={"ready": True}, edit_input=True)
+    fresh = run(resume.resume(execution=old, plan=plan))
 
     assert old.status == "failed"
     assert (paths(plan.kept), paths(plan.again)) == (["first"], ["check"])
@@ -72,8 +81,8 @@ def test_from_the_failed_step_earlier_results_are_kept(run):
 def test_from_the_start_nothing_is_kept(run):
     old = failed_run(run, set_step("first", count="{{ vars.count + 1 }}"), FAILS_UNTIL_READY)
 
-    plan = resume.plan(execution=old, start="start")
-    fresh = run(resume.resume(execution=old, plan=plan, trigger_data={"ready": True}, edit_input=True))
+    plan = resume.plan(execution=old, start="start", trigger_data={"ready": True}, edit_input=True)
+    fresh = run(resume.resume(execution=old, plan=plan))
 
     assert plan.kept == []
     assert fresh.variables == {"count": 2}
@@ -88,6 +97,29 @@ def test_from_a_finished_step_the_variables_are_those_before_it(run):
     assert plan.variables == {"count": 1, "a": 1}
 
 
+def test_variables_that_the_input_mapping_fills_are_there_again(run):
+    workflow = mapped_workflow()
+    old = run(services.start_execution(workflow=workflow, trigger_data={"ready": False, "n": 4}))
+
+    plan = resume.plan(execution=old, trigger_data={"ready": True, "n": 5}, edit_input=True)
+    fresh = run(resume.resume(execution=old, plan=plan))
+    again = run(resume.resume(execution=fresh, plan=resume.plan(execution=fresh, start="start")))
+
+    assert resume.plan(execution=old).variables == {"total": 8}
+    assert (fresh.status, fresh.variables) == ("success", {"total": 10, "seen": 10})
+    assert again.variables == fresh.variables
+
+
+def test_an_input_that_cannot_be_mapped_is_refused(run):
+    old = run(services.start_execution(workflow=mapped_workflow(), trigger_data={"ready": False, "n": 4}))
+
+    with pytest.raises(Invalid, match="input mapping failed") as caught:
+        resume.plan(execution=old, trigger_data={"ready": True}, edit_input=True)
+
+    assert caught.value.field == "trigger_data"
+    assert resume.plan(execution=old, variables={"total": 1}).variables == {"total": 1}
+
+
 def test_inside_a_branch_the_decision_and_the_steps_before_it_are_kept(run):
     branch = {
         "type": "condition",
@@ -96,8 +128,8 @@ def test_inside_a_branch_the_decision_and_the_steps_before_it_are_kept(run):
     }
     old = failed_run(run, branch, set_step("last", done=True))
 
-    plan = resume.plan(execution=old)
-    fresh = run(resume.resume(execution=old, plan=plan, trigger_data={"ready": True}, edit_input=True))
+    plan = resume.plan(execution=old, trigger_data={"ready": True}, edit_input=True)
+    fresh = run(resume.resume(execution=old, plan=plan))
 
     assert (paths(plan.kept), paths(plan.reopened)) == (["branch[then]/inside"], ["branch"])
     assert fresh.status == "success", fresh.error_message

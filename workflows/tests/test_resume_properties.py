@@ -76,8 +76,8 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(steps, fail):
 
     disturbed = run(services.start_execution(workflow=workflow, trigger_data={"fail": fail}), worker)
     if disturbed.status == "failed":
-        plan = resume.plan(execution=disturbed)
-        fresh = resume.resume(execution=disturbed, plan=plan, trigger_data={"fail": -1}, edit_input=True)
+        plan = resume.plan(execution=disturbed, trigger_data={"fail": -1}, edit_input=True)
+        fresh = resume.resume(execution=disturbed, plan=plan)
         disturbed = run(fresh, worker)
 
     assert (undisturbed.status, disturbed.status) == ("success", "success")

@@ -136,6 +136,15 @@ def test_an_input_mapping_that_fails_leaves_a_failed_run():
     assert "input mapping" in execution.error_message
 
 
+def test_an_input_mapping_that_gives_too_much_leaves_a_failed_run():
+    workflow = workflow_of(trigger_type="event", trigger_config={"event": "x", "input": {"n": "{{ trigger.data.n }}"}})
+
+    execution = services.start_execution(workflow=workflow, trigger_data={"n": "x" * 300_000})
+
+    assert (execution.status, execution.variables) == ("failed", {})
+    assert execution.error_message.startswith("The input mapping failed: it gives more than 256 kB")
+
+
 def test_a_one_off_runs_once_and_has_no_next_slot():
     instant = datetime(2099, 1, 1, tzinfo=UTC)
     workflow = scheduled(instant.isoformat())

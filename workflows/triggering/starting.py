@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import IntegrityError, connection, transaction
 
 from automation_lab.core import clock, expressions
+from automation_lab.core.exceptions import Invalid
 from automation_lab.core.execution import queue
 from automation_lab.core.execution.models import LIVE_STATUSES
-from automation_lab.core.execution.results import storable
+from automation_lab.core.execution.results import MAX_OUTPUT_BYTES, is_cut, storable
 from automation_lab.core.expressions import ExpressionError
 from automation_lab.core.safe_json import dump
 from workflows import messages, outcomes
@@ -46,7 +48,11 @@ def start(execution: WorkflowExecution, *, reason_to_fail: str = "") -> Workflow
     `reason_to_fail` is why its trigger could not be judged: a failed row makes that visible.
     """
     now = clock.database_now()
-    reason_to_fail = reason_to_fail or _map_input(execution) or _take_dedupe_key(execution)
+    try:
+        if not reason_to_fail:
+            _take_trigger(execution)
+    except Invalid as error:
+        reason_to_fail = error.message
     if not reason_to_fail and execution.depth >= MAX_HOPS:
         reason_to_fail = LOOP
     if reason_to_fail:
@@ -64,30 +70,42 @@ def start(execution: WorkflowExecution, *, reason_to_fail: str = "") -> Workflow
         return _insert_skipped(execution, skipped, now)
 
 
-def _map_input(execution: WorkflowExecution) -> str:
-    """`trigger_config.input` names variables and the expressions that fill them. Returns why that failed, or ""."""
-    mapping = execution.version.trigger_config.get("input")
-    if not mapping:
-        return ""
-    try:
-        values = expressions.render(mapping, {"trigger": context.trigger_names(execution)})
-    except ExpressionError as error:
-        return f"The input mapping failed: {error.message}"
-    execution.variables = {**execution.variables, **storable(values)}
-    return ""
+def mapped_variables(execution: WorkflowExecution) -> dict[str, Any]:
+    """The variables that a run begins with: its version's, and those that `trigger_config.input` fills with expressions.
+
+    Raises Invalid when what triggers the run does not give them.
+    """
+    variables = execution.version.variables
+    if not execution.version.trigger_config.get("input"):
+        return variables
+    values = storable(_evaluated(execution, "input", "input mapping"))
+    if is_cut(values):
+        limit = f"{MAX_OUTPUT_BYTES // 1024} kB"
+        raise Invalid(
+            f"The input mapping failed: it gives more than {limit}. Let steps read large data from `trigger`."
+        )
+    return {**variables, **values}
 
 
-def _take_dedupe_key(execution: WorkflowExecution) -> str:
-    """`trigger_config.dedupe` is an expression: triggers for which it gives the same value start one run together."""
-    source = execution.version.trigger_config.get("dedupe")
-    if not source:
-        return ""
+def _take_trigger(execution: WorkflowExecution) -> None:
+    """Fill the variables, and the dedupe key: triggers for which `trigger_config.dedupe` is the same start one run.
+
+    Raises Invalid when what triggers the run does not give them.
+    """
+    execution.variables = mapped_variables(execution)
+    if execution.version.trigger_config.get("dedupe"):
+        value = _evaluated(execution, "dedupe", "dedupe key")
+        execution.dedupe_key = "key:" + hashlib.sha256(dump(value, sort_keys=True).encode()).hexdigest()
+
+
+def _evaluated(execution: WorkflowExecution, setting: str, what: str) -> Any:
+    """What a setting of the trigger gives for `execution`."""
     try:
-        value = expressions.render(source, {"trigger": context.trigger_names(execution)})
+        return expressions.render(
+            execution.version.trigger_config[setting], {"trigger": context.trigger_names(execution)}
+        )
     except ExpressionError as error:
-        return f"The dedupe key failed: {error.message}"
-    execution.dedupe_key = "key:" + hashlib.sha256(dump(value, sort_keys=True).encode()).hexdigest()
-    return ""
+        raise Invalid(f"The {what} failed: {error.message}") from error
 
 
 def _repetition_of(execution: WorkflowExecution) -> str:

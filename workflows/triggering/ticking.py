@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from django.utils.dateparse import parse_datetime
 
 from automation_lab.core.execution import ticker
 from tasks.scheduling import schedules, slots
+from tasks.scheduling.zones import zone_named
 from workflows import messages
 from workflows.models import Workflow, WorkflowExecution, WorkflowVersion
 from workflows.triggering import starting
@@ -46,10 +46,10 @@ def fire(workflows: Sequence[Workflow], *, now: datetime) -> None:
 
 
 def schedule_of(trigger_config: dict[str, Any], *, workflow_id: int | None = None) -> schedules.Schedule | None:
-    """The schedule that a trigger of type schedule means. Raises Invalid, on `schedule`."""
+    """The schedule that a trigger of type schedule means. Raises Invalid, on the field of `trigger_config`."""
     return schedules.parse(
         str(trigger_config.get("schedule", "")),
-        zone=ZoneInfo(trigger_config.get("timezone", "UTC")),
+        zone=zone_named(trigger_config.get("timezone", "UTC")),
         anchor_at=_instant(trigger_config.get("anchor_at")),
         start_at=_instant(trigger_config.get("start_at")),
         end_at=_instant(trigger_config.get("end_at")),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any
-from zoneinfo import available_timezones
 
 from django.db import transaction
 from django.db.models import F, QuerySet
@@ -151,14 +150,10 @@ def faults(trigger_type: str, config: Any) -> list[Fault]:
 
 
 def _schedule_faults(config: dict[str, Any]) -> list[Fault]:
-    zone = config.get("timezone", "UTC")
-    if zone not in available_timezones():
-        hint = expressions.nearest_hint(zone, available_timezones())
-        return [_fault("trigger_config.timezone", f"{zone!r} is not a time zone of the IANA database.{hint}")]
     try:
         ticking.schedule_of(config)
     except Invalid as error:
-        return [_fault("trigger_config.schedule", error.message, error.code)]
+        return [_fault(f"trigger_config.{error.field}", error.message, error.code)]
     return []
 
 

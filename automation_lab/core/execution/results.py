@@ -27,6 +27,11 @@ def storable(value: Any) -> Any:
     return {"truncated": True, "size_bytes": size_bytes, "preview": dumped[:PREVIEW_CHARACTERS]}
 
 
+def is_cut(stored: Any) -> bool:
+    """Whether `storable` has given a preview in the place of the value."""
+    return isinstance(stored, dict) and stored.keys() == {"truncated", "size_bytes", "preview"}
+
+
 def masked_text(text: str) -> str:
     """`text`, such as an error message, with live secrets masked and control characters that PostgreSQL refuses replaced."""
     found = live_secrets.found_in(text, refresh=True)
