@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -41,6 +40,7 @@ from tasks.console import (
 from tasks.console.task_forms import BackfillForm, TaskForm
 from tasks.models import ScheduledTask, TaskExecution
 from tasks.scheduling import backfill as backfills
+from tasks.scheduling.zones import zone_or_utc
 
 PANEL_ROWS = 8
 BACKFILL = confirmation(
@@ -144,7 +144,7 @@ class ScheduledTaskAdmin(ServiceAdmin):
 
     @display(description="Next run", ordering="next_run_at")
     def show_coming_run(self, task: ScheduledTask) -> SafeString:
-        return show.when_both(task.next_run_at, zone=ZoneInfo(task.timezone))
+        return show.when_both(task.next_run_at, zone=zone_or_utc(task.timezone))
 
     @display(description="Runs", ordering="failure_count")
     def show_results(self, task: ScheduledTask) -> SafeString:

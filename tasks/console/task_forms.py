@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo, available_timezones
 
 from django import forms
 from django.utils import timezone
@@ -16,6 +15,7 @@ from automation_lab.core.console.widgets import RetryPolicyTextarea, ScheduleInp
 from tasks import services, validation
 from tasks.console.notify_field import NotifyField
 from tasks.models import ScheduledTask
+from tasks.scheduling.zones import known_zones, zone_or_utc
 
 
 class TaskForm(ServiceForm):
@@ -28,7 +28,7 @@ class TaskForm(ServiceForm):
     class Meta:
         model = ScheduledTask
         fields = sorted(services.EDITABLE)
-        widgets = {"schedule": ScheduleInput(), "timezone": SuggestingInput(lambda: sorted(available_timezones()))}
+        widgets = {"schedule": ScheduleInput(), "timezone": SuggestingInput(lambda: sorted(known_zones()))}
 
     def check(self) -> None:
         validation.check_task(self.instance)
@@ -48,7 +48,7 @@ class BackfillForm(BaseDialogForm):
     def __init__(self, request: Any, object_id: Any = None, *args: Any, **kwargs: Any) -> None:
         super().__init__(request, object_id, *args, **kwargs)
         task = ScheduledTask.objects.filter(pk=object_id).only("timezone").first()
-        self.zone = ZoneInfo(task.timezone) if task else timezone.get_default_timezone()
+        self.zone = zone_or_utc(task.timezone) if task else timezone.get_default_timezone()
         for name in ("from_at", "to_at"):
             self.fields[name].help_text = f"In {self.zone}, the zone of the task."
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from django.db import transaction
 
@@ -12,11 +12,10 @@ from automation_lab.core.exceptions import Conflict, Invalid
 from automation_lab.core.execution.queue import enqueue_many, send_jobs
 from tasks.models import ScheduledTask, TaskExecution
 from tasks.scheduling import ticking
+from tasks.scheduling.schedules import EARLIEST, LATEST, TICK
 
 Status = TaskExecution.Status
 MOST_SLOTS = 1_000
-TICK = timedelta(microseconds=1)
-LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def _slots(task: ScheduledTask, from_at: datetime, to_at: datetime, *, now: date
         raise Invalid("Must not be earlier than from.", field="to")
     if to_at > now:
         raise Invalid("Must not be in the future: slots to come run by themselves.", field="to")
-    slots = schedule.slots_between(from_at - TICK, to_at, limit=MOST_SLOTS + 1)
+    slots = schedule.slots_between(max(from_at, EARLIEST) - TICK, to_at, limit=MOST_SLOTS + 1)
     if len(slots) > MOST_SLOTS:
         raise Invalid(f"More than {MOST_SLOTS} slots: take a shorter period.", field="from")
     return slots

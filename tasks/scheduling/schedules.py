@@ -10,12 +10,15 @@ from itertools import islice
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from automation_lab.core.exceptions import Invalid
 from tasks.scheduling.syntax import clean, expand_alias, interval_seconds, one_instant
 from tasks.scheduling.timings import CronTiming, IntervalTiming, OnceTiming, Timing, clock, day_words, never_fires
 
 Kind = Literal["cron", "interval", "once"]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# A little within what dates can be, so that every instant of a schedule can be shown in every zone.
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
+LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 TICK = timedelta(microseconds=1)
 
 
@@ -82,12 +85,11 @@ class Schedule:
         return ", ".join(parts)
 
     def _slots(self, after: datetime) -> Iterator[datetime]:
-        """All slots later than `after`. Dates end in 9999, and so do these."""
+        """All slots later than `after` and earlier than LATEST."""
+        last = _naive(min(self.end_at or LATEST, LATEST - TICK))
         try:
             nominal = _naive(max(after - self.delay, self.start_at - TICK) if self.start_at else after - self.delay)
-            while (found := self.timing.after(nominal)) is not None:
-                if self.end_at and found > _naive(self.end_at):
-                    return
+            while (found := self.timing.after(nominal)) is not None and found <= last:
                 yield found.replace(tzinfo=UTC) + self.delay
                 nominal = found
         except OverflowError:
@@ -113,17 +115,24 @@ def parse(
     Intervals count from `anchor_at` (its fraction of a second dropped), else from `start_at`, else from 1970, so that
     every 15 minutes means at :00, :15, … `jitter_key` tells tasks apart: the same key always gives the same delay.
 
-    Raises: Invalid on `schedule`, with what to write instead.
+    Raises: Invalid on `schedule`, with what to write instead, or on an instant that is out of reach.
     """
     text = expand_alias(clean(text))
     if not text:
         return None
+    _check_reach(anchor_at=anchor_at, start_at=start_at, end_at=end_at)
     kind, timing = _timing(text, zone, anchor_at or start_at or EPOCH)
     delay = _delay(jitter_seconds, jitter_key)
     schedule = Schedule(kind, timing, zone, start_at, end_at, delay)
     if schedule.next_after(start_at - TICK + delay if start_at else EARLIEST) is None:
         raise never_fires(_reason(kind, start_at, end_at))
     return schedule
+
+
+def _check_reach(**instants: datetime | None) -> None:
+    for field, instant in instants.items():
+        if instant is not None and not EARLIEST <= instant < LATEST:
+            raise Invalid(f"Must lie in the years {EARLIEST.year} to {LATEST.year - 1}.", field=field)
 
 
 def _timing(text: str, zone: ZoneInfo, anchor_at: datetime) -> tuple[Kind, Timing]:

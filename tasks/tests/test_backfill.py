@@ -53,6 +53,12 @@ def test_a_slot_without_a_row_gets_a_run_that_is_due_now(task):
     assert [job["args"]["execution_id"] for job in jobs()] == [row.pk for row in found]
 
 
+def test_a_period_of_the_beginning_of_the_calendar_has_no_slots(task):
+    first = datetime.min.replace(tzinfo=UTC)
+
+    assert backfill(task=task, from_at=first, to_at=first + HOUR) == Backfill(slots=0, revived=0, created=0, kept=0)
+
+
 @pytest.mark.parametrize("status", ["missed", "skipped"])
 def test_a_row_that_did_not_run_is_pending_again(task, status):
     old = TaskExecutionFactory(

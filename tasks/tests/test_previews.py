@@ -66,6 +66,7 @@ def test_no_schedule_is_only_by_hand():
         ("* * * * *", {"timezone": "Europe/Berln"}, "timezone"),
         ("* * * * *", {"timezone": "../../etc/passwd"}, "timezone"),
         ("* * * * *", {"timezone": ""}, "timezone"),
+        ("* * * * *", {"timezone": "localtime"}, "timezone"),
     ],
 )
 def test_what_cannot_run_is_refused_with_its_field(text, options, field):
@@ -73,6 +74,15 @@ def test_what_cannot_run_is_refused_with_its_field(text, options, field):
         of_text(text, **options)
 
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("europe/berlin", "Europe/Berlin"), ("America/NewYork", "America/New_York"), ("Lord_Howe", "Australia/Lord_Howe")],
+)
+def test_a_time_zone_that_is_nearly_right_is_named(written, meant):
+    with pytest.raises(Invalid, match=f"Did you mean `{meant}`"):
+        of_text("* * * * *", timezone=written)
 
 
 @pytest.mark.django_db

@@ -67,6 +67,7 @@ REFUSED = [
     ("2030-12-31T23:59:60Z", "a leap second"),
     ("10000-01-01T00:00", "year is outside 0001 to 9999"),
     ("9999-12-31T23:59-12:00", "is not an instant: date value out of range"),
+    ("9999-12-31T23:59:59Z", NEVER + "the instant is out of reach"),
     ("1815-12-10T09:00", NEVER + "the instant is out of reach"),
     ("x" * 121, "at most 120 characters; this has 121"),
     ("\u0665 * * * *", "(U+0665) cannot stand in a schedule"),
@@ -98,3 +99,13 @@ def test_a_schedule_without_a_slot_between_start_and_end_is_refused(text):
         schedules.parse(text, zone=BERLIN, **window)
 
     assert refused.value.code == "never_fires"
+
+
+@pytest.mark.parametrize("instant", [datetime.min, datetime.max])
+@pytest.mark.parametrize("name", ["anchor_at", "start_at", "end_at"])
+def test_an_instant_at_the_end_of_the_calendar_is_refused(name, instant):
+    """It could be shown in no other zone, and the page of all tasks shows it in the task's."""
+    with pytest.raises(Invalid, match=r"Must lie in the years 1900 to 9998\.") as refused:
+        schedules.parse("every 15 minutes", zone=ZoneInfo("Pacific/Kiritimati"), **{name: instant.replace(tzinfo=UTC)})
+
+    assert refused.value.field == name

@@ -72,6 +72,21 @@ def test_the_list_shows_the_state_of_a_task(console, fields, word):
     assert re.search(rf'lab-state lab-\w+">{word}<', html)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"timezone": "US/Pacific-New"},  # the database had it until 2020
+        {"timezone": "Pacific/Kiritimati", "end_at": datetime.max.replace(tzinfo=UTC)},
+    ],
+)
+def test_a_task_that_cannot_be_shown_in_its_zone_keeps_no_page_from_opening(console, fields):
+    task = ScheduledTaskFactory(schedule="0 9 * * *", next_run_at=datetime.now(UTC), **fields)
+
+    for url in (page("scheduledtask", "changelist"), page("scheduledtask", "change", task.pk)):
+        assert console.get(url).status_code == 200
+    assert console.get(f"/admin/tasks/scheduledtask/{task.pk}/backfill/").status_code == 200
+
+
 def test_a_schedule_that_cannot_be_evaluated_says_why_in_the_list(console):
     ScheduledTaskFactory(schedule="0 0 31 2 *")
 
