@@ -56,7 +56,8 @@ def update_task(*, task: ScheduledTask, changes: dict[str, Any]) -> ScheduledTas
         _fire_due(row, now=now)
     for name, value in _editable(changes).items():
         setattr(row, name, value)
-    _check(row)
+    if not _only_pauses(changes):
+        _check(row)
     row.version += 1
     if scheduling:
         row.schedule_error = ""
@@ -140,6 +141,11 @@ def _rescheduled(task: ScheduledTask, changes: dict[str, Any]) -> bool:
     """Whether `changes` say anything new about when `task` runs; saving it again also takes up one that was set aside."""
     named = SCHEDULING & changes.keys()
     return any(getattr(task, name) != changes[name] for name in named) or bool(named and task.schedule_error)
+
+
+def _only_pauses(changes: dict[str, Any]) -> bool:
+    """What a task names may be gone, such as a channel: that must not keep anybody from stopping it."""
+    return changes.get("enabled") is False and changes.keys() <= {"enabled", "pause_note"}
 
 
 def _fire_due(task: ScheduledTask, *, now: datetime) -> None:

@@ -187,6 +187,22 @@ def test_pausing_and_resuming(task):
     assert resumed.next_run_at > clock.database_now()
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"notify": {"failure": ["gone"]}},
+        {"timezone": "US/Pacific-New"},
+        {"config": {"job": "gone"}, "task_type": "cron"},
+    ],
+)
+def test_a_task_can_be_paused_whatever_has_become_of_what_it_names(task, changes):
+    ScheduledTask.objects.filter(pk=task.pk).update(**changes)
+
+    assert services.pause_task(task=task, note="Broken.").enabled is False
+    with pytest.raises(Invalid):
+        services.resume_task(task=task)
+
+
 def test_a_task_goes_with_its_history(task):
     TaskExecutionFactory(task=task, status="success")
 
