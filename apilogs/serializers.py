@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.utils import timezone
@@ -102,11 +102,23 @@ class TimeseriesSerializer(serializers.Serializer[Any]):
 # --- what may be asked ------------------------------------------------------------------------------------------------
 
 
+# One day of the calendar stays free on both sides, for the window before an instant and the bucket that ends after it.
+EARLIEST = datetime.min.replace(tzinfo=UTC) + timedelta(days=1)
+LATEST = datetime.max.replace(tzinfo=UTC) - timedelta(days=1)
+
+
+def check_calendar(instant: datetime) -> None:
+    if not EARLIEST <= instant <= LATEST:
+        raise serializers.ValidationError(f"Take an instant from {EARLIEST.date()} to {LATEST.date()}.")
+
+
 class SelectionSerializer(serializers.Serializer[Any]):
     since = serializers.DateTimeField(
         required=False, help_text="From this instant on; 24 hours before until by default."
     )
-    until = serializers.DateTimeField(required=False, help_text="Before this instant; now by default.")
+    until = serializers.DateTimeField(
+        required=False, validators=[check_calendar], help_text="Before this instant; now by default."
+    )
     route = serializers.CharField(required=False, allow_blank=True, max_length=200, help_text="The URL template.")
     path = serializers.CharField(required=False, allow_blank=True, help_text="How the path begins.")
     method = serializers.CharField(required=False, allow_blank=True, max_length=16)

@@ -181,6 +181,7 @@ def extra_urls() -> list[URLPattern]:
 
 def trace(request: HttpRequest, correlation_id: str) -> HttpResponse:
     """Everything that one request set off, in all four apps."""
+    correlation_id = correlation_id.replace("\0", "\ufffd")  # the database refuses NUL
     panels = [
         panel
         for label, build in (

@@ -20,6 +20,8 @@ from django.core.exceptions import ImproperlyConfigured
 from automation_lab.serving import embedded_postgres
 
 CORES = os.cpu_count() or 1
+LONGEST_RETENTION_DAYS = 36_500
+LONGEST_GRACE_SECONDS = 86_400
 
 
 class Setting(NamedTuple):
@@ -28,6 +30,7 @@ class Setting(NamedTuple):
     help: str
     choices: tuple[str, ...] = ()
     minimum: int = 0
+    maximum: int | None = None
     secret: bool = False
     """Can also be given as the path of a file, in NAME_FILE."""
 
@@ -84,16 +87,26 @@ SETTINGS: dict[str, Setting] = {
     ),
     "TASKS_CONCURRENCY": Setting(int, 20, "Executions that one worker runs at the same time.", minimum=1),
     "TASKS_PER_HOST": Setting(int, 0, "Runs of tasks that may call one host at the same time; 0: no limit."),
-    "TASKS_GRACE_SECONDS": Setting(int, 25, "How long a stopping worker lets its executions finish."),
+    "TASKS_GRACE_SECONDS": Setting(
+        int, 25, "How long a stopping worker lets its executions finish.", maximum=LONGEST_GRACE_SECONDS
+    ),
     "API_LOG_ENABLED": Setting(bool, True, "Requests below /v1/ are recorded."),
     "API_LOG_BODIES": Setting(
         str, "errors", "Which requests are recorded with bodies.", choices=("off", "errors", "all")
     ),
     "API_LOG_SPOOL": Setting(str, "", "Folder that keeps log rows across a crash of the web server; empty: none."),
-    "RETENTION_WEBHOOKS_DAYS": Setting(int, 30, "How long webhooks are kept; 0: for ever."),
-    "RETENTION_EXECUTIONS_DAYS": Setting(int, 30, "How long executions are kept; 0: for ever."),
-    "RETENTION_API_LOGS_DAYS": Setting(int, 14, "How long the API log is kept; 0: for ever."),
-    "RETENTION_API_LOG_HOURS_DAYS": Setting(int, 365, "How long its hourly figures are kept; 0: for ever."),
+    "RETENTION_WEBHOOKS_DAYS": Setting(
+        int, 30, "How long webhooks are kept; 0: for ever.", maximum=LONGEST_RETENTION_DAYS
+    ),
+    "RETENTION_EXECUTIONS_DAYS": Setting(
+        int, 30, "How long executions are kept; 0: for ever.", maximum=LONGEST_RETENTION_DAYS
+    ),
+    "RETENTION_API_LOGS_DAYS": Setting(
+        int, 14, "How long the API log is kept; 0: for ever.", maximum=LONGEST_RETENTION_DAYS
+    ),
+    "RETENTION_API_LOG_HOURS_DAYS": Setting(
+        int, 365, "How long its hourly figures are kept; 0: for ever.", maximum=LONGEST_RETENTION_DAYS
+    ),
     "EMAIL_URL": Setting(
         str,
         "consolemail://",
@@ -156,14 +169,20 @@ def _parse(text: str, setting: Setting) -> Any:
             raise ValueError("Write 1 for yes or 0 for no.")
         return text.lower() in TRUE
     if setting.type is int:
-        if not re.fullmatch(r"\d{1,12}", text) or int(text) < setting.minimum:
-            raise ValueError(f"Write a whole number, {setting.minimum} or greater, without unit.")
-        return int(text)
+        return _parse_number(text, setting)
     if setting.type is list:
         return [item.strip() for item in text.split(",") if item.strip()]
     if setting.choices and text.lower() not in setting.choices:
         raise ValueError(f"Write one of {', '.join(setting.choices)}.")
     return text.lower() if setting.choices else text
+
+
+def _parse_number(text: str, setting: Setting) -> int:
+    number = int(text) if re.fullmatch(r"\d{1,12}", text) else -1
+    if setting.minimum <= number <= (setting.maximum or number):
+        return number
+    limits = f"from {setting.minimum} to {setting.maximum}" if setting.maximum else f"{setting.minimum} or greater"
+    raise ValueError(f"Write a whole number, {limits}, without unit.")
 
 
 def _dotenv_values(dotenv: Path, found: list[Problem]) -> dict[str, str]:

@@ -20,7 +20,8 @@ DEBUG = env.bool("DEBUG")
 SECRET_KEY = env.str("SECRET_KEY") or environment.key_file(DATA_DIR / "secret_key")
 ALLOWED_HOSTS = [*env.list("ALLOWED_HOSTS"), "localhost", "127.0.0.1", "[::1]"]  # health checks come from this machine
 PUBLIC_URL = env.str("PUBLIC_URL").rstrip("/")
-CSRF_TRUSTED_ORIGINS = [*env.list("CSRF_TRUSTED_ORIGINS"), *([PUBLIC_URL] if PUBLIC_URL else [])]
+# One that is no address is reported as such, and not a second time as an origin that nobody has set.
+CSRF_TRUSTED_ORIGINS = [*env.list("CSRF_TRUSTED_ORIGINS"), *([PUBLIC_URL] if "://" in PUBLIC_URL else [])]
 TRUSTED_PROXIES = env.str("TRUSTED_PROXIES")
 ADMIN_USERNAME = env.str("ADMIN_USERNAME")
 ADMIN_PASSWORD = env.str("ADMIN_PASSWORD")

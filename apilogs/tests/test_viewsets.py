@@ -187,6 +187,9 @@ def test_the_series_takes_a_bucket(api: APIClient, logs: list[ApiLog]) -> None:
         ("summary?since=2026-10-02T00:00:00Z&until=2026-10-01T00:00:00Z", "since"),
         ("timeseries?bucket=week", "bucket"),
         ("summary?path=%00", "path"),
+        ("summary?until=0001-01-01T00:00:00Z", "until"),
+        ("summary?until=9999-12-31T23:59:59Z", "until"),
+        ("timeseries?until=9999-12-31T23:59:59Z&since=9999-12-30T00:00:00Z&bucket=day", "until"),
     ],
 )
 def test_figures_that_cannot_be_given_are_refused_by_name(path: str, field: str, api: APIClient) -> None:

@@ -236,6 +236,13 @@ def test_a_trace_escapes_its_id(console):
     assert b"<script>alert" not in response.content
 
 
+def test_a_trace_of_what_no_id_can_be_is_empty(console):
+    response = console.get("/admin/trace/%00/")
+
+    assert response.status_code == 200
+    assert b"nothing is stored under it" in response.content
+
+
 def test_the_search_finds_names_and_correlation_ids(console):
     task = ScheduledTaskFactory(name="Nightly export")
     run = WorkflowExecutionFactory(correlation_id="c-77")

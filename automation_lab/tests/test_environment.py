@@ -41,6 +41,14 @@ def test_a_number_out_of_range_is_a_problem(text, tmp_path):
     assert "1 or greater" in found[0].hint
 
 
+@pytest.mark.parametrize(("name", "highest"), [("RETENTION_API_LOGS_DAYS", 36_500), ("TASKS_GRACE_SECONDS", 86_400)])
+def test_a_period_beyond_the_calendar_is_a_problem(name, highest, tmp_path):
+    env, found = read({name: str(highest + 1)}, folder=tmp_path)
+
+    assert env.int(name) == environment.SETTINGS[name].default
+    assert f"from 0 to {highest}," in found[0].hint
+
+
 def test_a_choice_is_checked_and_read_in_lower_case(tmp_path):
     env, found = read({"LOG_LEVEL": "WARNING", "API_LOG_BODIES": "some"}, folder=tmp_path)
 
