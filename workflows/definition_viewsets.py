@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db import transaction
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from automation_lab.core import audit
 from automation_lab.core.api.filters import check_query_parameters
 from automation_lab.core.api.idempotency_key import IDEMPOTENCY_KEY, idempotency_key
 from automation_lab.core.api.viewsets import LabAPIView
@@ -72,11 +74,14 @@ class EventsView(LabAPIView):
         body = EventSerializer(data=request.data)
         body.is_valid(raise_exception=True)
         key = idempotency_key(request)
-        emitted = events.emit(
-            **body.validated_data,
-            event_id=events.event_id_for(key) if key else "",
-            started_by=request.user.get_username(),
-        )
+        with transaction.atomic():
+            emitted = events.emit(
+                **body.validated_data,
+                event_id=events.event_id_for(key) if key else "",
+                started_by=request.user.get_username(),
+            )
+            for run in emitted.executions:
+                self.record(run, audit.ADDITION, f"Started by the event {body.validated_data['event']}.")
         answer = {"event_id": emitted.event_id, "executions": [run.pk for run in emitted.executions]}
         return Response(answer, status=status.HTTP_202_ACCEPTED)
 

@@ -400,11 +400,13 @@ def test_a_refusal_does_not_repeat_the_link(anonymous_api, awaited):
 # --- events, step types, validation -----------------------------------------------------------------------------------
 
 
-def test_an_event_starts_workflows(api, admin_user):
-    services.create_workflow(
-        fields={"name": "w", "steps": STEPS, "trigger_type": "event", "trigger_config": {"event": "order.paid"}}
-    )
+@pytest.fixture
+def listener(db):
+    fields = {"name": "w", "steps": STEPS, "trigger_type": "event", "trigger_config": {"event": "order.paid"}}
+    return services.create_workflow(fields=fields)
 
+
+def test_an_event_starts_workflows(api, admin_user, listener):
     send_event = [
         api.post("/v1/events", {"event": "order.paid", "payload": data}, headers={"Idempotency-Key": "k"})
         for data in (1, 1, 2)
@@ -421,6 +423,20 @@ def test_an_event_that_nobody_waits_for_starts_nothing(api):
 
     assert (response.status_code, response.json()["executions"]) == (202, [])
     assert api.post("/v1/events", {"payload": 1}).status_code == 400
+
+
+def test_the_runs_that_an_event_starts_are_in_the_audit_log(api, listener):
+    [run] = api.post("/v1/events", {"event": "order.paid"}).json()["executions"]
+
+    line = LogEntry.objects.get()
+    assert (line.object_id, line.change_message) == (str(run), "Started by the event order.paid.")
+
+
+def test_an_event_and_its_audit_lines_are_written_together(api, listener, failing_audit):
+    with pytest.raises(ConnectionAbortedError):
+        api.post("/v1/events", {"event": "order.paid"})
+
+    assert not WorkflowExecution.objects.exists()
 
 
 def test_step_types_have_what_a_form_needs(api):
