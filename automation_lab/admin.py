@@ -197,6 +197,11 @@ class UserAdmin(DjangoUserAdmin, LabModelAdmin):  # type: ignore[misc]  # the st
         named = [*super().get_readonly_fields(request, obj), "last_login", "date_joined"]
         return named if request.user.is_superuser else [*named, "is_superuser", "user_permissions"]
 
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        """Who is added here is to use the console; what they may do there comes from their groups."""
+        obj.is_staff = obj.is_staff or not change
+        super().save_model(request, obj, form, change)
+
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self._is_within_reach(request, obj) and super().has_change_permission(request, obj)
 

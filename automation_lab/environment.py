@@ -339,6 +339,7 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
         },
         "loggers": {
             "procrastinate": {"level": "WARNING"},  # it tells about each job and at each start
+            "axes": {"level": "WARNING"},  # it tells about each sign-in; the audit pages have them
             "django.request": {"level": "ERROR"},  # refused requests stand in the API log
             "httpx": {"level": "WARNING"},  # these show whole URLs and headers, which may be credentials
             "httpcore": {"level": "WARNING"},

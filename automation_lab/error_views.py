@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from automation_lab.core.api.problems import CONTENT_TYPE, DATABASE_RETRY_SECONDS, describe, problem, wants_problem
@@ -15,7 +17,29 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return _answer(request, 403, "permission_denied", "You may not do this.")
+    detail = "Your user may not do this. An admin can add you to a group that may."
+    return _answer(request, 403, "permission_denied", detail)
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Django's hook for forms that another site, or an old page, may have sent."""
+    detail = (
+        f"This form was not accepted: {reason.rstrip('.')}. Go back, open the page anew and repeat; cookies must be "
+        "allowed. Behind a proxy, PUBLIC_URL must be the address in the browser."
+    )
+    return _answer(request, 403, "csrf", detail)
+
+
+def locked_out(request: HttpRequest, response: HttpResponse | None, credentials: dict[str, Any] | None) -> HttpResponse:
+    """The hook of axes."""
+    seconds = round(settings.AXES_COOLOFF_TIME * 3600)
+    detail = (
+        f"Too many sign-ins failed. Wait {seconds // 60} minutes without another try, or let an admin delete the entry "
+        "under Refused sign-ins."
+    )
+    answer = _answer(request, settings.AXES_HTTP_RESPONSE_CODE, "locked_out", detail)
+    answer["Retry-After"] = str(seconds)
+    return answer
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:

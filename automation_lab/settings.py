@@ -156,8 +156,10 @@ AXES_COOLOFF_TIME = 0.25  # hours
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
 AXES_HTTP_RESPONSE_CODE = 429
+AXES_LOCKOUT_CALLABLE = "automation_lab.error_views.locked_out"
 AXES_CLIENT_IP_CALLABLE = "automation_lab.core.client_address.client_address"
 AXES_VERBOSE = False
+CSRF_FAILURE_VIEW = "automation_lab.error_views.csrf_failure"
 _HTTPS = PUBLIC_URL.startswith("https://")
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _HTTPS
 SESSION_COOKIE_AGE = 8 * 3600
