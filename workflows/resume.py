@@ -17,6 +17,7 @@ from automation_lab.core import clock
 from automation_lab.core.exceptions import Conflict, Invalid
 from automation_lab.core.execution import queue
 from automation_lab.core.execution.results import storable
+from automation_lab.core.previews import is_cut
 from workflows import services
 from workflows.definitions import tree
 from workflows.models import StepExecution, WorkflowExecution, WorkflowVersion
@@ -115,6 +116,10 @@ def variables_after(
         if record.status != Status.SUCCESS:
             continue
         if record.type == "set":
+            if is_cut(record.output):
+                raise Invalid(
+                    f"What the step {record.path!r} has set is not kept: give the variables.", field="variables"
+                )
             for path, value in (record.output or {}).items():
                 variables.set(path, value)
         if target := steps.get(record.step_id, {}).get("output_as"):

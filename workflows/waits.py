@@ -60,7 +60,8 @@ def receive_callback(*, token: str, request: IncomingRequest) -> Answer:
     }
     _check_match(config.get("match"), run, {**received, "headers": context.Headers(request.headers)})
     _use(link, now=now)
-    _signal(step, {**storable(received), "received_at": now.isoformat()}, now=now)
+    kept = {name: storable(part) for name, part in received.items()}  # each by itself: of a large body the rest stays
+    _signal(step, {**kept, "received_at": now.isoformat()}, now=now)
     _wake(run, now=now)
     answer = (step.state or {}).get("respond") or {}
     return Answer(status=answer.get("status", 200), body=answer.get("body"))

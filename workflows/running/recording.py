@@ -11,6 +11,7 @@ from automation_lab.core import expressions, json_schema
 from automation_lab.core.exceptions import AutomationLabError
 from automation_lab.core.execution.failures import RunError
 from automation_lab.core.execution.results import masked_text, storable
+from automation_lab.core.previews import is_cut, why_cut
 from workflows import links
 from workflows.models import StepExecution
 from workflows.running import context
@@ -114,6 +115,8 @@ class Recorder:
     def _end(self, record: StepExecution, status: str, *, step: dict[str, Any] | None = None, **values: Any) -> None:
         now = self.tools.now()
         started = record.started_at or now
+        if is_cut(values.get("output")):
+            self.store.log("warning", f"The output cannot be used. {why_cut(values['output'])}", path=record.path)
         self.store.change(
             record,
             status=status,

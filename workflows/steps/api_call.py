@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from automation_lab.core import expressions
+from automation_lab.core.execution.results import MAX_OUTPUT_BYTES, storable
+from automation_lab.core.safe_json import dump
 from tasks.handlers import http_call
 from tasks.handlers.api_call import extracted
 from workflows.steps.base import Fault, StepContext, StepType, condition_faults
@@ -23,7 +25,13 @@ class ApiCallStep(StepType):
     def run(self, *, config: dict[str, Any], context: StepContext) -> dict[str, Any]:
         answer = http_call.call(config, context.call())
         context.log("info", f"{config['method']} answered {answer['status']} after {answer['elapsed_ms']} ms.")
-        return {**answer, **extracted(config["extract"], answer)}
+        output = {**answer, **extracted(config["extract"], answer)}
+        if len(dump(output).encode()) > MAX_OUTPUT_BYTES:
+            context.log(
+                "warning", "The answer is too large to be kept whole: `extract` what later steps need of its body."
+            )
+            output["body"] = storable(output["body"])
+        return output
 
     def is_safe_to_repeat(self, config: dict[str, Any]) -> bool:
         return http_call.is_safe_to_repeat(config)

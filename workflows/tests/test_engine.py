@@ -534,3 +534,32 @@ def test_an_output_over_the_limit_is_marked_as_cut(run_workflow):
 
     assert output_of(run, "a")["truncated"] is True
     assert StepExecution.objects.get().status == "success"
+
+
+@pytest.mark.parametrize(
+    "source", ["steps.a.output.x", "steps.a.output.x | default('')", "steps.a.output", "vars.kept"]
+)
+def test_what_was_cut_is_no_value_for_an_expression(run_workflow, source):
+    cut = {**setting("a", x="{{ trigger.data.x }}"), "output_as": "vars.kept"}
+
+    run = run_workflow([cut, setting("b", y=f"{{{{ {source} }}}}")], trigger_data={"x": "y" * 300_000})
+
+    assert (status_of(run, "b"), error_of(run, "b")["code"]) == ("failed", "limit.value")
+    assert "is not there as a whole. Its 300,008 bytes are too many to be kept" in error_of(run, "b")["message"]
+    [line] = run.log_lines.filter(path="a")
+    assert (line.level, line.text.split(".")[0]) == ("warning", "The output cannot be used")
+
+
+def test_of_an_answer_that_is_too_large_the_extracted_values_stay(run_workflow, serve):
+    server = serve({"id": 7, "rows": ["y" * 1_000] * 300})
+    call = {
+        "id": "a",
+        "type": "api_call",
+        "config": {"url": server.url, "extract": {"id": "response.body.id"}},
+    }
+
+    run = run_workflow([call, setting("b", id="{{ steps.a.output.id }}", status="{{ steps.a.output.status }}")])
+
+    assert (run.status, run.variables) == ("success", {"id": 7, "status": 200})
+    assert output_of(run, "a")["body"]["truncated"] is True
+    assert "`extract` what later steps need" in run.log_lines.get(path="a", level="warning").text

@@ -120,6 +120,16 @@ def test_an_input_that_cannot_be_mapped_is_refused(run):
     assert resume.plan(execution=old, variables={"total": 1}).variables == {"total": 1}
 
 
+def test_variables_that_were_too_large_to_be_kept_have_to_be_given(run):
+    steps = [set_step("first", x="{{ trigger.data.x }}"), FAILS_UNTIL_READY]
+    old = run(services.start_execution(workflow=workflow_of(*steps), trigger_data={"ready": False, "x": "y" * 300_000}))
+
+    with pytest.raises(Invalid, match="give the variables"):
+        resume.plan(execution=old)
+
+    assert resume.plan(execution=old, variables={"x": 1}).variables == {"x": 1}
+
+
 def test_inside_a_branch_the_decision_and_the_steps_before_it_are_kept(run):
     branch = {
         "type": "condition",

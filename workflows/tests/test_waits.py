@@ -75,6 +75,16 @@ def test_a_run_waits_for_its_callback_without_a_worker(run_workflow, drive):
     assert output["received_at"]
 
 
+def test_of_a_large_callback_the_headers_stay(run_workflow, drive):
+    run = run_workflow([HOOK, setting("a", sender="{{ steps.hook.output.headers['x-sender'] }}")])
+
+    post(run, body=b'{"x": "%s"}' % (b"y" * 300_000), headers=[("X-Sender", "them")])
+    run = drive(run)
+
+    assert (run.status, run.variables) == ("success", {"sender": "them"})
+    assert output_of(run, "hook")["body"]["truncated"] is True
+
+
 def test_only_the_hash_of_a_link_is_stored(run_workflow):
     run = run_workflow([HOOK])
 

@@ -12,8 +12,9 @@ from automation_lab.core import clock, expressions
 from automation_lab.core.exceptions import Invalid
 from automation_lab.core.execution import queue
 from automation_lab.core.execution.models import LIVE_STATUSES
-from automation_lab.core.execution.results import MAX_OUTPUT_BYTES, is_cut, storable
+from automation_lab.core.execution.results import MAX_OUTPUT_BYTES, storable
 from automation_lab.core.expressions import ExpressionError
+from automation_lab.core.previews import is_cut
 from automation_lab.core.safe_json import dump
 from workflows import messages, outcomes
 from workflows.models import Workflow, WorkflowExecution, WorkflowVersion

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from automation_lab.core.previews import preview
 from automation_lab.core.redaction.masks import MASK, live_secrets
 from automation_lab.core.safe_json import dump
 
 MAX_OUTPUT_BYTES = 256 * 1024
-PREVIEW_CHARACTERS = 16 * 1024
 
 
 def storable(value: Any) -> Any:
@@ -24,12 +24,7 @@ def storable(value: Any) -> Any:
     size_bytes = len(dumped.encode())
     if size_bytes <= MAX_OUTPUT_BYTES:
         return cleaned
-    return {"truncated": True, "size_bytes": size_bytes, "preview": dumped[:PREVIEW_CHARACTERS]}
-
-
-def is_cut(stored: Any) -> bool:
-    """Whether `storable` has given a preview in the place of the value."""
-    return isinstance(stored, dict) and stored.keys() == {"truncated", "size_bytes", "preview"}
+    return preview(dumped, size_bytes=size_bytes)
 
 
 def masked_text(text: str) -> str:

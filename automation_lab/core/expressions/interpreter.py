@@ -30,6 +30,7 @@ from automation_lab.core.expressions.values import (
     reveal,
     secret_error,
 )
+from automation_lab.core.previews import is_cut, why_cut
 
 
 class MissingValue(Exception):
@@ -192,10 +193,19 @@ def _item(holder: Any, key: str | int, path: list[str | int], count: int) -> Any
             raise MissingValue(path, count, holder) from None
     if isinstance(holder, list | tuple):
         if isinstance(key, int) and -len(holder) <= key < len(holder):
-            return from_context(holder[key])
+            return _whole(holder[key], path, count)
     elif isinstance(holder, Mapping) and str(key) in holder:
-        return from_context(holder[str(key)])
+        return _whole(holder[str(key)], path, count)
     raise MissingValue(path, count, holder)
+
+
+def _whole(value: Any, path: list[str | int], count: int) -> Any:
+    """`value` as it is used; a mark in its place is an error that no `default` covers."""
+    if is_cut(value):
+        raise ExpressionError(
+            f"`{path_text(path[: count + 1])}` is not there as a whole. {why_cut(value)}", code="limit.value"
+        )
+    return from_context(value)
 
 
 _ORDER: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
