@@ -169,7 +169,9 @@ def _faults(errors: Iterator[ValidationError], schema: Schema, limit: int) -> li
 def _faults_of(error: ValidationError, schema: Schema) -> Iterator[SchemaFault]:
     """The faults of one error; a missing or unknown property is named by its own path."""
     path, rule, kind = error.instance_path, error.kind.name, error.kind
-    if rule in {"anyOf", "oneOf"} and (nearest := _nearest_branch(error)):
+    if rule in {"anyOf", "oneOf"} and (ways := _required_ways(schema, error.schema_path)):
+        yield SchemaFault(path_text(path), _choice(path, ways, several=_fits_several(kind)), rule)
+    elif rule in {"anyOf", "oneOf"} and (nearest := _nearest_branch(error)):
         yield from _faults_of(nearest, schema)
     elif isinstance(kind, jsonschema_rs.ValidationErrorKind.Required):
         yield SchemaFault(path_text([*path, kind.property]), f"{_name([*path, kind.property])} is required.", rule)
@@ -179,6 +181,21 @@ def _faults_of(error: ValidationError, schema: Schema) -> Iterator[SchemaFault]:
             yield SchemaFault(path_text([*path, name]), _unknown_property([*path, name], known), rule)
     else:
         yield SchemaFault(path_text(path), f"{_name(path)} {_sentence(error)}.", rule)
+
+
+def _required_ways(schema: Any, path: list[str | int]) -> list[list[str]]:
+    """The properties that each alternative at `path` asks for; none if an alternative asks for more than that."""
+    ways = _part_of(schema, path)
+    is_plain = isinstance(ways, list) and all(isinstance(way, dict) and way.keys() == {"required"} for way in ways)
+    return [way["required"] for way in ways] if is_plain else []
+
+
+def _choice(path: list[str | int], ways: list[list[str]], *, several: bool) -> str:
+    """The sentence for who gave none of the `ways`, or several where one is wanted."""
+    names = [" with ".join(f"`{name}`" for name in way) for way in ways]
+    listed = f"{', '.join(names[:-1])} {'and' if several else 'or'} {names[-1]}"
+    place = f"In {_name(path)} give" if path else "Give"
+    return f"{place} {'only one of ' if several else ''}{listed}."
 
 
 def _nearest_branch(error: ValidationError) -> ValidationError | None:
@@ -205,13 +222,19 @@ def _unknown_property(path: list[str | int], known: list[str]) -> str:
 
 def _known_properties(schema: Any, path: list[str | int]) -> list[str]:
     """The properties declared beside the `additionalProperties` that `path` leads to."""
-    for part in path[:-1]:
+    around = _part_of(schema, path[:-1])
+    return list(around.get("properties", {})) if isinstance(around, dict) else []
+
+
+def _part_of(schema: Any, path: list[str | int]) -> Any:
+    """What `path` leads to inside `schema`, or None; references are not followed."""
+    for part in path:
         fits = isinstance(schema, dict) and part in schema
         fits = fits or (isinstance(schema, list) and isinstance(part, int) and part < len(schema))
         if not fits:
-            return []
+            return None
         schema = schema[part]
-    return list(schema.get("properties", {})) if isinstance(schema, dict) else []
+    return schema
 
 
 _SENTENCES = {
@@ -259,11 +282,16 @@ def _sentence(error: ValidationError) -> str:
     if isinstance(kind, _Refused):
         return kind.message
     if kind.name == "oneOf":
-        several = isinstance(kind, jsonschema_rs.ValidationErrorKind.OneOfMultipleValid)
-        return "fits several of the allowed forms; exactly one is wanted" if several else _SENTENCES["anyOf"]
+        return (
+            "fits several of the allowed forms; exactly one is wanted" if _fits_several(kind) else _SENTENCES["anyOf"]
+        )
     if kind.name in _LIMITS:
         return _LIMITS[kind.name].format(limit=kind.limit, items="item" if kind.limit == 1 else "items")
     return _SENTENCES.get(kind.name) or _wanted(kind)
+
+
+def _fits_several(kind: Any) -> bool:
+    return isinstance(kind, jsonschema_rs.ValidationErrorKind.OneOfMultipleValid)
 
 
 def _wanted(kind: Any) -> str:

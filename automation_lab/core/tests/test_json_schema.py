@@ -241,6 +241,24 @@ def test_on_save_everything_else_is_still_checked():
     ]
 
 
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        ({}, "Give `url` or `channel`."),
+        ({"url": "a", "channel": "b"}, "Give only one of `url` and `channel`."),
+        ({"url": "a", "cases": [{}]}, "In `cases[0]` give `to` with `subject`, `template` or `copy`."),
+    ],
+)
+def test_who_gave_none_or_several_of_the_alternatives_is_told_which_there_are(data, sentence):
+    case = {"anyOf": [{"required": ["to", "subject"]}, {"required": ["template"]}, {"required": ["copy"]}]}
+    schema = {
+        "oneOf": [{"required": ["url"]}, {"required": ["channel"]}],
+        "properties": {"cases": {"items": case}},
+    }
+
+    assert [fault.message for fault in validate(data, schema)] == [sentence]
+
+
 def test_missing_and_unknown_properties_are_named_by_their_own_path():
     faults = check_config({"auth": {"a": 1, "b": 2}}, API_CALL, templated=True)
 
