@@ -117,7 +117,13 @@ class BackfillResultSerializer(serializers.Serializer[Any]):
     kept = serializers.IntegerField(help_text="Slots that have run or are going to.")
 
 
-class SchedulePreviewRequestSerializer(StrictSerializer):
+class NextRunsSerializer(StrictSerializer):
+    """How many runs to look ahead."""
+
+    count = StrictIntegerField(required=False, default=5, min_value=1, max_value=100)
+
+
+class SchedulePreviewRequestSerializer(NextRunsSerializer):
     """A schedule to look at before saving it."""
 
     schedule = serializers.CharField(max_length=120, allow_blank=True)
@@ -125,7 +131,6 @@ class SchedulePreviewRequestSerializer(StrictSerializer):
     anchor_at = serializers.DateTimeField(required=False, allow_null=True, default=None)
     start_at = serializers.DateTimeField(required=False, allow_null=True, default=None)
     end_at = serializers.DateTimeField(required=False, allow_null=True, default=None)
-    count = StrictIntegerField(required=False, default=5, min_value=1, max_value=100)
 
 
 class PreviewRunSerializer(serializers.Serializer[Any]):

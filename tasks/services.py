@@ -109,7 +109,7 @@ def start_execution(
     """Record one run of `task` and queue it; neither exists without the other.
 
     The same `idempotency_key` gives the same execution. Raises Conflict if the task is archived, or if the key came
-    with another input before.
+    with another input, or for another retry, before.
     """
     if task.archived_at:
         raise Conflict("This task is archived.")
@@ -118,9 +118,8 @@ def start_execution(
     execution.input_data = input_data or {}
     execution.idempotency_key = idempotency_key
     execution.retry_of = retry_of
-    return idempotency.once(
-        execution, lambda: queue.enqueue(execution, due_at=now), request=execution.input_data, task=task
-    )
+    request = {"retry_of": retry_of.pk} if retry_of else execution.input_data
+    return idempotency.once(execution, lambda: queue.enqueue(execution, due_at=now), request=request, task=task)
 
 
 def cancel_execution(*, execution: TaskExecution) -> TaskExecution:
@@ -128,12 +127,16 @@ def cancel_execution(*, execution: TaskExecution) -> TaskExecution:
     return queue.cancel(execution, now=clock.database_now())
 
 
-def retry_execution(*, execution: TaskExecution) -> TaskExecution:
+def retry_execution(*, execution: TaskExecution, idempotency_key: str = "") -> TaskExecution:
     """A new run with the same input, linked to the finished one. Raises Conflict while that one is going on."""
     if not execution.is_finished:
         raise Conflict(f"This execution is {execution.status}: it can be retried when it has finished.")
     return start_execution(
-        task=execution.task, trigger=Trigger.RETRY, input_data=execution.input_data, retry_of=execution
+        task=execution.task,
+        trigger=Trigger.RETRY,
+        input_data=execution.input_data,
+        idempotency_key=idempotency_key,
+        retry_of=execution,
     )
 
 

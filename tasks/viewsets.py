@@ -29,6 +29,7 @@ from tasks.scheduling import previews
 from tasks.serializers import (
     BackfillResultSerializer,
     BackfillSerializer,
+    NextRunsSerializer,
     PauseSerializer,
     ScheduledTaskSerializer,
     SchedulePreviewRequestSerializer,
@@ -106,8 +107,9 @@ class ScheduledTaskViewSet(LabModelViewSet):
     @action(detail=True, methods=["get"], url_path="next-runs")
     def next_runs(self, request: Request, **kwargs: Any) -> Response:
         """The next runs, with what changes of clocks do to them."""
-        body = SchedulePreviewRequestSerializer().fields["count"]
-        count = body.run_validation(_number(request.query_params.get("count", "5")))
+        asked = NextRunsSerializer(data={"count": _number(request.query_params.get("count", "5"))})
+        asked.is_valid(raise_exception=True)
+        count = asked.validated_data["count"]
         return Response(previews.of_task(self.get_object(), now=clock.database_now(), count=count))
 
     @extend_schema(request=SchedulePreviewRequestSerializer, responses=SchedulePreviewSerializer)
@@ -150,14 +152,17 @@ class TaskExecutionViewSet(mixins.RetrieveModelMixin, mixins.ListModelMixin, Lab
         self.audited(lambda: services.cancel_execution(execution=execution), audit.CHANGE, "Cancelled.")
         return self._answer(execution)
 
-    @extend_schema(request=None, responses={202: TaskExecutionSerializer})
+    @extend_schema(request=None, responses={202: TaskExecutionSerializer}, parameters=[IDEMPOTENCY_KEY])
     @action(detail=True, methods=["post"])
     def retry(self, request: Request, **kwargs: Any) -> Response:
         """A new run with the same input, linked to this finished one."""
         first = self.get_object()
         _check_command(request, first.task.task_type, first.task.config)
+        key = idempotency_key(request)
         execution = self.audited(
-            lambda: services.retry_execution(execution=first), audit.ADDITION, "Started as a retry."
+            lambda: services.retry_execution(execution=first, idempotency_key=key),
+            audit.ADDITION,
+            "Started as a retry.",
         )
         return self._answer(execution, status=status.HTTP_202_ACCEPTED)
 

@@ -453,6 +453,22 @@ def test_a_finished_run_is_retried_as_a_new_one(api, task):
     assert again["id"] != execution.pk
 
 
+def test_the_same_key_gives_the_same_retry_and_is_no_key_of_another_run(api, task):
+    first, second = TaskExecutionFactory.create_batch(2, task=task, status="failed")
+
+    def retry(execution: TaskExecution) -> Any:
+        return api.post(f"/v1/tasks/executions/{execution.pk}/retry", HTTP_IDEMPOTENCY_KEY="again-1")
+
+    assert retry(first).json()["id"] == retry(first).json()["id"]
+    assert (retry(second).status_code, start(api, task, "again-1").status_code) == (409, 409)
+    assert TaskExecution.objects.filter(trigger="retry").count() == 1
+
+
+@pytest.mark.parametrize("count", ["abc", "0", "101", ""])
+def test_a_number_of_next_runs_that_does_not_fit_is_refused_by_its_name(api, task, count):
+    assert fields(api.get(f"/v1/tasks/{task.pk}/next-runs?count={count}")) == {"count"}
+
+
 @pytest.mark.parametrize("method", ["patch", "delete", "put"])
 def test_runs_are_not_edited(api, execution, method):
     answer = getattr(api, method)(f"/v1/tasks/executions/{execution.pk}", {"status": "success"})
