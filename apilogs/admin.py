@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
-from unfold.contrib.filters.admin import DropdownFilter
+from unfold.contrib.filters.admin import DropdownFilter, TextFilter
 from unfold.decorators import display
 
+from apilogs.middleware import WITHOUT_BODIES
 from apilogs.models import ApiLog, ApiLogDrop, ApiLogHour
 from automation_lab.core import curl
 from automation_lab.core.admin import (
@@ -59,6 +60,14 @@ class MethodFilter(DropdownFilter):
         return queryset.filter(method=self.value()) if self.value() in METHODS else queryset
 
 
+class CallerFilter(TextFilter):
+    title = "caller"
+    parameter_name = "username"
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[ApiLog]) -> QuerySet[ApiLog]:
+        return queryset.filter(username=self.value()) if self.value() else queryset
+
+
 @admin.register(ApiLog)
 class ApiLogAdmin(ReadOnlyAdmin):
     deletable = True
@@ -74,10 +83,10 @@ class ApiLogAdmin(ReadOnlyAdmin):
         "show_created_at",
     ]
     list_display_links = ["show_id"]
-    list_filter = [StatusClassFilter, MethodFilter, ("created_at", TimeRangeFilter)]
+    list_filter = [StatusClassFilter, MethodFilter, CallerFilter, ("created_at", TimeRangeFilter)]
     list_defer = ["request_headers", "request_body", "response_headers", "response_body", "query_params", "user_agent"]
-    search_exact = ["id", "correlation_id", "route"]
-    search_help_text = "A row's id, correlation id or route (such as /v1/tasks/{id}), whole"
+    search_exact = ["id", "correlation_id"]
+    search_help_text = "How the path begins, a route (such as /v1/tasks/{id}), a row's id or a correlation id"
     date_hierarchy = "created_at"
     ordering = ["-created_at", "-id"]
     sortable_by: list[str] = []
@@ -103,6 +112,14 @@ class ApiLogAdmin(ReadOnlyAdmin):
     show_request_headers = column("request_headers", lambda pairs: show.pairs_table(show.as_pairs(pairs)), "Headers")
     show_response_headers = column("response_headers", lambda pairs: show.pairs_table(show.as_pairs(pairs)), "Headers")
 
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[ApiLog], search_term: str
+    ) -> tuple[QuerySet[ApiLog], bool]:
+        term = search_term.strip()
+        if term.startswith("/"):
+            return queryset.filter(Q(path__startswith=term) | Q(route=term)), False
+        return super().get_search_results(request, queryset, search_term)
+
     @display(description="Path")
     def show_path_start(self, log: ApiLog) -> SafeString:
         return show.mono(show.shortened(log.path, 64))
@@ -123,11 +140,11 @@ class ApiLogAdmin(ReadOnlyAdmin):
 
     @display(description="Body")
     def show_request_body(self, log: ApiLog) -> SafeString:
-        return body_view(log.request_body)
+        return body_view(log, log.request_body)
 
     @display(description="Body")
     def show_response_body(self, log: ApiLog) -> SafeString:
-        return body_view(log.response_body)
+        return body_view(log, log.response_body)
 
     @display(description="Command")
     def show_curl(self, log: ApiLog) -> SafeString:
@@ -137,8 +154,10 @@ class ApiLogAdmin(ReadOnlyAdmin):
         return show.text_block(curl.command(log.method, url, headers, text=log.request_body or ""))
 
 
-def body_view(body: str | None) -> SafeString:
+def body_view(log: ApiLog, body: str | None) -> SafeString:
     """A body as it was kept: null was not kept, an empty one was empty."""
+    if body is None and WITHOUT_BODIES.match(log.path):
+        return show.muted("never kept for this address")
     if body is None:
         return show.muted("not kept (API_LOG_BODIES)")
     return show.stored_text(body) if body else show.muted("empty")

@@ -24,7 +24,7 @@ ROOT = "/v1/"
 OWN_PATH = "/v1/api-logs"
 READING = ("GET", "HEAD", "OPTIONS")
 # What these carry is secret itself, or kept elsewhere with rules of its own (the inbox).
-WITHOUT_BODIES = re.compile(r"/v1/(webhooks|secrets|tokens|channels|callbacks|api-logs)(/|$)")
+WITHOUT_BODIES = re.compile(r"/v1/+(webhooks|secrets|tokens|channels|callbacks|api-logs)(/|$)")
 ROW_WEIGHT = 1500  # bytes of an entry without what is counted
 
 # The server puts the process environment into META, where HTTP_PROXY with its password would pass for a header.

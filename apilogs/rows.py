@@ -138,7 +138,8 @@ def _body(body: bytes | None, content_type: str) -> str | None:
 
 # --- parts ------------------------------------------------------------------------------------------------------------
 
-_SECRET_IN_PATH = re.compile(r"^(/v1/callbacks/|/approve/)[^/]+")
+# With doubled slashes too: an address that was put together wrongly holds the same secret.
+_SECRET_IN_PATH = re.compile(r"^(/v1/+callbacks/+|/approve/)[^/]+")
 
 
 def _path(path: str, suspicious: bool) -> str:

@@ -55,6 +55,15 @@ def test_a_body_that_was_not_kept_is_told_from_an_empty_one(console):
     assert ">empty<" in html
 
 
+def test_a_body_that_is_never_kept_is_not_put_down_to_the_setting(console):
+    log = ApiLogFactory(path="/v1/webhooks/inbox/github", request_body=None, response_body=None)
+
+    html = console.get(page("change", log.pk)).content.decode()
+
+    assert "API_LOG_BODIES" not in html
+    assert html.count("never kept for this address") == 2
+
+
 def test_the_command_leaves_credentials_out(console):
     log = ApiLogFactory(request_headers=[["Authorization", "Bearer [redacted]"], ["Accept", "application/json"]])
 
@@ -113,6 +122,16 @@ def test_rows_are_found_by_correlation_id_and_route(console):
 
     assert listed(console, q="c-1") == {"/v1/a"}
     assert listed(console, q="/v1/b/{id}") == {"/v1/b"}
+
+
+def test_rows_are_found_by_how_the_path_begins_and_by_caller(console):
+    ApiLogFactory(path="/v1/webhooks/inbox/shop", route="/v1/webhooks/inbox/{name}", username="")
+    ApiLogFactory(path="/v1/tasks/7", route="/v1/tasks/{id}", username="ann")
+
+    assert listed(console, q="/v1/webhooks") == {"/v1/webhooks/inbox/shop"}
+    assert listed(console, q="/v1/tasks/7") == {"/v1/tasks/7"}
+    assert listed(console, username="ann") == {"/v1/tasks/7"}
+    assert listed(console, username="nobody") == set()
 
 
 def test_a_row_can_be_deleted_and_not_changed(console):

@@ -119,7 +119,15 @@ def test_bodies_are_kept_by_mode(
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/webhooks/inbox/github", "/v1/secrets", "/v1/tokens/abc", "/v1/callbacks/tok", "/v1/api-logs"]
+    "path",
+    [
+        "/v1/webhooks/inbox/github",
+        "/v1/secrets",
+        "/v1/tokens/abc",
+        "/v1/callbacks/tok",
+        "/v1//callbacks/tok",
+        "/v1/api-logs",
+    ],
 )
 def test_bodies_of_secrets_and_of_the_inbox_are_never_kept(
     path: str, log_rows: StoredRows, web: Client, settings: Settings

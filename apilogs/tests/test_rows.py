@@ -70,7 +70,13 @@ def test_a_live_secret_is_masked_wherever_it_turns_up(live_secret: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/callbacks/canary-token", "/v1/callbacks/canary-token/x", "/approve/canary-token"]
+    "path",
+    [
+        "/v1/callbacks/canary-token",
+        "/v1//callbacks//canary-token",
+        "/v1/callbacks/canary-token/x",
+        "/approve/canary-token",
+    ],
 )
 def test_the_token_in_a_callback_address_is_not_stored(path: str) -> None:
     assert "canary" not in build(make_entry(path=path))["path"]
