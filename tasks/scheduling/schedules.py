@@ -132,7 +132,7 @@ def parse(
 def _check_reach(**instants: datetime | None) -> None:
     for field, instant in instants.items():
         if instant is not None and not EARLIEST <= instant < LATEST:
-            raise Invalid(f"Must lie in the years {EARLIEST.year} to {LATEST.year - 1}.", field=field)
+            raise Invalid(f"{field} must lie in the years {EARLIEST.year} to {LATEST.year - 1}.", field=field)
 
 
 def _timing(text: str, zone: ZoneInfo, anchor_at: datetime) -> tuple[Kind, Timing]:
