@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import transaction
-from django.shortcuts import get_object_or_404
+from django.db.models import Model
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
 from rest_framework.decorators import action
@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from automation_lab.core import audit
-from automation_lab.core.exceptions import Conflict
+from automation_lab.core.exceptions import Conflict, NotFound
 from inbox.models import Webhook
 from workflows import resume as resumes
 from workflows.definitions import transfer, versions
@@ -33,6 +33,8 @@ from workflows.tool_serializers import (
     WorkflowFileSerializer,
 )
 
+Row = TypeVar("Row", bound=Model)
+
 _testing = threading.Lock()  # a tested step occupies a web thread: one at a time in each process
 
 
@@ -47,7 +49,7 @@ class WorkflowToolsMixin:
         body = DryRunSerializer(data=request.data or {})
         body.is_valid(raise_exception=True)
         asked = dict(body.validated_data)
-        asked["webhook"] = _webhook(asked["webhook"])
+        asked["webhook"] = _named(Webhook, asked["webhook"], "webhook")
         return Response(rehearsal.dry_run(workflow=workflow, **asked))
 
     @extend_schema(request=TestStepSerializer, responses=RehearsalResultSerializer)
@@ -57,9 +59,9 @@ class WorkflowToolsMixin:
         body = TestStepSerializer(data=request.data or {})
         body.is_valid(raise_exception=True)
         asked = dict(body.validated_data)
-        asked["webhook"] = _webhook(asked["webhook"])
+        asked["webhook"] = _named(Webhook, asked["webhook"], "webhook")
         workflow_id = asked.pop("workflow")
-        workflow = get_object_or_404(Workflow, pk=workflow_id) if workflow_id is not None else None
+        workflow = _named(Workflow, workflow_id, "workflow")
         if not asked["do_it"]:
             return Response(rehearsal.test_step(workflow=workflow, **asked))
         if not _testing.acquire(blocking=False):
@@ -116,7 +118,9 @@ class VersionToolsMixin:
         version: WorkflowVersion = self.get_object()  # type: ignore[attr-defined]
         text = request.query_params.get("against", str(max(1, version.number - 1)))
         number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
-        older = get_object_or_404(WorkflowVersion, workflow_id=version.workflow_id, number=number)
+        older = WorkflowVersion.objects.filter(workflow_id=version.workflow_id, number=number).first()
+        if older is None:
+            raise NotFound(f"This workflow has no version {text[:20]!r}.")
         return Response(versions.diff(older, version))
 
 
@@ -160,5 +164,11 @@ def _preview(plan: resumes.ResumePlan) -> dict[str, Any]:
     }
 
 
-def _webhook(webhook_id: int | None) -> Webhook | None:
-    return get_object_or_404(Webhook, pk=webhook_id) if webhook_id is not None else None
+def _named(model: type[Row], pk: int | None, what: str) -> Row | None:
+    """The row that the body names, which another 404 than that of the path says."""
+    if pk is None:
+        return None
+    row = model._default_manager.filter(pk=pk).first()
+    if row is None:
+        raise NotFound(f"There is no {what} {pk}.", field=what)
+    return row

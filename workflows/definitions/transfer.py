@@ -113,7 +113,7 @@ def import_workflow(
     warnings += [warning["detail"] for warning in services.warnings(workflow)]
     if dry_run:
         transaction.set_rollback(True)
-    return {"action": action, "workflow": workflow, "warnings": warnings}
+    return {"action": action, "workflow": workflow, "warnings": list(dict.fromkeys(warnings))}
 
 
 def _check(document: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from automation_lab.core import expressions, json_schema
 from automation_lab.core.exceptions import Invalid
 from automation_lab.core.execution import retry
+from tasks.models import Secret
 from workflows.definitions import visibility
 from workflows.definitions.tree import Placed, child_sequences, walk
 from workflows.steps.base import Steps, StepType, step_types
@@ -90,7 +91,15 @@ def warnings(steps: Steps) -> list[dict[str, str]]:
         for item in walk(steps)
         for warning in step_types.get(item.step["type"]).warnings(item.step.get("config") or {})
     ]
-    return [*missing, *visibility.References(steps).found.warnings]
+    seen = visibility.References(steps)
+    return [*missing, *_missing_secrets(seen.secrets), *seen.found.warnings]
+
+
+def _missing_secrets(places: dict[str, str]) -> Iterator[dict[str, str]]:
+    known = set(Secret.objects.filter(name__in=places).values_list("name", flat=True)) if places else set()
+    for name, where in places.items():
+        if name not in known:
+            yield {"path": where, "detail": f"There is no secret named {name!r} yet."}
 
 
 def _all(steps: Steps) -> Iterator[dict[str, Any]]:

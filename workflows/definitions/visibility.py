@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.conf import settings
+
 from automation_lab.core import expressions
 from automation_lab.core.expressions import Reference, nearest_hint
 from workflows.definitions.tree import walk
@@ -48,6 +50,7 @@ class References:
     def __init__(self, steps: Steps, *, known_ids: Iterable[str] = ()) -> None:
         self.found = Findings()
         self.everything = {*known_ids, *_ids(steps)}
+        self.secrets: dict[str, str] = {}  # name -> where it is used first
         self._sequence(steps, "steps", dict.fromkeys(known_ids, SURE), frozenset())
 
     def _sequence(self, steps: Steps, where: str, seen: Seen, links: frozenset[str]) -> Seen:
@@ -95,6 +98,8 @@ class References:
                 self._check_step(where, reference, seen)
             elif reference.root == "callbacks" and reference.path:
                 self._check_link(where, reference, links)
+            elif reference.root == "secrets" and reference.path:
+                self.secrets.setdefault(str(reference.path[0]), where)
             elif reference.root in FIELDS and reference.path:
                 self._check_field(where, reference, reference.path[0], FIELDS[reference.root])
 
@@ -123,6 +128,9 @@ class References:
                 f"around it.{nearest_hint(str(reference.path[0]), links)}"
             )
             self.found.fault(where, detail, "unknown_step")
+        elif not settings.PUBLIC_URL:
+            detail = f"`{reference}`: PUBLIC_URL is not set, so this is a path that nobody outside can follow."
+            self.found.warn(where, detail)
 
     def _check_field(self, where: str, reference: Reference, name: str | int, known: tuple[str, ...]) -> None:
         if name not in known and not reference.guarded:

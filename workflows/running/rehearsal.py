@@ -12,7 +12,7 @@ from automation_lab.core.execution.claims import Claim
 from automation_lab.core.execution.failures import Interrupted
 from automation_lab.core.execution.results import storable
 from inbox.models import Webhook
-from workflows.definitions import validation
+from workflows.definitions import tree, validation
 from workflows.models import StepAttempt, StepExecution, WaitToken, Workflow, WorkflowExecution, WorkflowVersion
 from workflows.running.engine import Engine, Toolbox, as_run_error
 from workflows.running.flow import StepFailed, Waiting
@@ -111,6 +111,7 @@ def dry_run(
     """
     checked = validation.normalised(steps if steps is not None else workflow.steps)
     validation.check(checked)
+    _check_outputs(outputs or {}, checked)
     samples = {**_last_outputs(workflow), **(outputs or {})}
     execution = _pretended(workflow, checked, trigger_data, webhook)
     refusal = _map_input(execution)
@@ -144,6 +145,14 @@ def test_step(
     engine = Engine(store, _tools(), policy) if do_it else DryEngine(store, _tools(), policy, given)
     engine.known_outputs = {name: {"output": value, "status": "success"} for name, value in given.items()}
     return _rehearsed(engine, steps, refusal)
+
+
+def _check_outputs(outputs: dict[str, Any], steps: Steps) -> None:
+    ids = [item.step["id"] for item in tree.walk(steps)]
+    for step_id in outputs:
+        if step_id not in ids:
+            hint = expressions.nearest_hint(step_id, ids)
+            raise Invalid(f"No step has the id {step_id!r}.{hint}", field="outputs")
 
 
 def _tools() -> Toolbox:
@@ -191,12 +200,22 @@ def _walk(engine: Engine, steps: Steps) -> tuple[str, str]:
     except Stop:
         return "success", "Stopped by a step."
     except StepFailed as failed:
-        return "failed", (failed.record.error or {}).get("message", "failed")
+        message = (failed.record.error or {}).get("message", "failed")
+        return "failed", message + _absent_hint(engine, message)
     except Waiting as waiting:
         return "waiting", f"It would wait for {waiting.waiting_for or 'a time'}."
     except Interrupted as interrupted:
         return "cancelled", interrupted.reason
     return "success", ""
+
+
+def _absent_hint(engine: Engine, message: str) -> str:
+    """What to do if the message is about an output that there is not because the step was not done."""
+    for path in getattr(engine, "marked", []):
+        record = engine.store.records[path]
+        if record.output is None and f"`steps.{record.step_id}.output`" in message:
+            return f" The step {record.step_id!r} is not done in a dry run: say in `outputs` what it gives."
+    return ""
 
 
 def _report(engine: Engine, status: str, message: str) -> dict[str, Any]:

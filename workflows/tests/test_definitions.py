@@ -7,6 +7,7 @@ import copy
 import pytest
 
 from automation_lab.core.exceptions import Invalid
+from tasks.secrets import set_secret
 from workflows.definitions import tree, validation
 from workflows.tests.factories import MessageTemplateFactory, NamedSchemaFactory
 
@@ -249,6 +250,29 @@ def test_a_part_of_an_output_that_may_be_null_is_warned_about(part):
 
     assert warned(earlier, setting("z", x="{{ steps.a.output.x }}")) == ["steps[1].config.values"]
     assert warned(earlier, setting("z", x="{{ steps.a.status }} {{ steps.a.output }}")) == []
+
+
+@pytest.mark.django_db
+def test_a_secret_that_may_exist_later_is_warned_about_once_until_it_does():
+    call = {"type": "api_call", "config": {"url": "https://a.example", "headers": {"X-Key": "{{ secrets.KEY }}"}}}
+    again = {"type": "api_call", "config": {"url": "https://a.example", "query": {"key": "{{ secrets.KEY }}"}}}
+    steps = [setting("a", x=1), call, again]
+
+    assert warned(*steps) == ["steps[1].config.headers"]
+
+    set_secret(name="KEY", value="very-secret-value")
+    assert warned(*steps) == []
+
+
+@pytest.mark.django_db
+def test_a_link_without_a_public_address_is_warned_about(settings):
+    send = {"type": "log", "config": {"message": "{{ callbacks.ok }}"}}
+    steps = [send, {"id": "ok", "type": "approval"}]
+
+    assert warned(*steps) == ["steps[0].config.message"]
+
+    settings.PUBLIC_URL = "https://lab.example.com"
+    assert warned(*steps) == []
 
 
 @pytest.mark.django_db

@@ -56,6 +56,19 @@ def test_a_dry_run_names_what_would_fail():
     assert "status" in report["error_message"]
 
 
+def test_a_dry_run_says_which_output_it_needs():
+    report = rehearsal.dry_run(workflow=workflow_of(CALL, USE))
+
+    assert report["error_message"].endswith("The step 'call' is not done in a dry run: say in `outputs` what it gives.")
+
+
+def test_an_output_for_no_step_is_refused():
+    with pytest.raises(Invalid, match="Did you mean `call`") as caught:
+        rehearsal.dry_run(workflow=workflow_of(CALL, USE), outputs={"cal": {"status": 201}})
+
+    assert caught.value.field == "outputs"
+
+
 def test_a_dry_run_tries_a_definition_that_is_not_saved():
     workflow = workflow_of(CALL)
 
@@ -123,7 +136,13 @@ def test_the_api_refuses_an_unknown_webhook(api):
 
     answer = api.post(f"/v1/workflows/{workflow.pk}/dry-run", {"webhook": 999})
 
-    assert answer.status_code == 404
+    assert (answer.status_code, answer.json()["detail"]) == (404, "There is no webhook 999.")
+
+
+def test_the_api_refuses_an_unknown_workflow_for_a_step(api):
+    answer = api.post("/v1/workflows/test-step", {"step": CALL, "workflow": 999})
+
+    assert (answer.status_code, answer.json()["detail"]) == (404, "There is no workflow 999.")
 
 
 def test_the_api_renders_a_step(api):

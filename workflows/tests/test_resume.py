@@ -130,6 +130,16 @@ def test_variables_that_were_too_large_to_be_kept_have_to_be_given(run):
     assert resume.plan(execution=old, variables={"x": 1}).variables == {"x": 1}
 
 
+def test_of_a_success_the_step_to_run_again_has_to_be_named(run):
+    done = run(services.start_execution(workflow=workflow_of(set_step("first", a=1), {"type": "stop", "id": "end"})))
+
+    with pytest.raises(Invalid, match="name the one to run again from") as caught:
+        resume.plan(execution=done)
+
+    assert caught.value.field == "from"
+    assert paths(resume.plan(execution=done, start="end").again) == ["end"]
+
+
 def test_inside_a_branch_the_decision_and_the_steps_before_it_are_kept(run):
     branch = {
         "type": "condition",

@@ -145,6 +145,19 @@ def test_an_input_mapping_that_gives_too_much_leaves_a_failed_run():
     assert execution.error_message.startswith("The input mapping failed: it gives more than 256 kB")
 
 
+@pytest.mark.parametrize(
+    ("trigger_type", "trigger_config"),
+    [("webhook", {}), ("webhook", {"source": "shop", "event_type": []}), ("event", {}), ("event", {"event": ""})],
+    ids=str,
+)
+def test_a_trigger_that_matches_nothing_is_warned_about(trigger_type, trigger_config):
+    workflow = workflow_of(trigger_type=trigger_type, trigger_config=trigger_config)
+
+    [warning] = services.warnings(workflow)
+
+    assert (warning["path"], warning["detail"].split(":")[0].split()[0]) == ("trigger_config", "Matches")
+
+
 def test_a_one_off_runs_once_and_has_no_next_slot():
     instant = datetime(2099, 1, 1, tzinfo=UTC)
     workflow = scheduled(instant.isoformat())

@@ -158,10 +158,18 @@ def _schedule_faults(config: dict[str, Any]) -> list[Fault]:
 
 
 def warnings(workflow: Workflow) -> list[dict[str, str]]:
-    if workflow.trigger_type == Workflow.TriggerType.WEBHOOK and not workflow.trigger_config:
+    config = workflow.trigger_config
+    if workflow.trigger_type == Workflow.TriggerType.WEBHOOK and _matches_none(config, "source", "event_type"):
         detail = 'Matches no webhook: name what starts it, such as {"source": "github", "event_type": "push"}.'
-        return [{"path": "trigger_config", "detail": detail}]
-    return []
+    elif workflow.trigger_type == Workflow.TriggerType.EVENT and not config.get("event"):
+        detail = 'Matches no event: name what starts it, such as {"event": "order.paid"}.'
+    else:
+        return []
+    return [{"path": "trigger_config", "detail": detail}]
+
+
+def _matches_none(config: dict[str, Any], *names: str) -> bool:
+    return not config or any(config.get(name) in ("", []) for name in names)
 
 
 def depth_of(webhook: Webhook) -> int:

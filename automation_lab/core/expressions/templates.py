@@ -184,7 +184,7 @@ def unknown_names(holes: Iterable[tuple[Hole, frozenset[str]]], names: set[str])
     """An error for every root name that is neither in `names` nor local to the hole."""
     return [
         ExpressionError(
-            f"`{root}` is not known here.{nearest_hint(root, names | local)}",
+            f"`{root}` is not known here.{_known_hint(root, names | local)}",
             code="expression.name",
             position=hole.position,
             expression=hole.expression.source,
@@ -192,6 +192,10 @@ def unknown_names(holes: Iterable[tuple[Hole, frozenset[str]]], names: set[str])
         for hole, local in holes
         for root in sorted({reference.root for reference in hole.expression.references} - names - local)
     ]
+
+
+def _known_hint(root: str, names: set[str]) -> str:
+    return nearest_hint(root, names) or (f" Known are {', '.join(sorted(names))}." if names else "")
 
 
 def _placed(errors: list[ExpressionError], path: tuple[str | int, ...]) -> list[ExpressionError]:

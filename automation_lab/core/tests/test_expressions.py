@@ -137,6 +137,13 @@ def test_an_error_in_a_config_names_its_place():
     assert caught.value.expression == "vars.nope"
 
 
+def test_an_unknown_name_is_refused_with_the_nearest_or_with_all_that_are_known():
+    [near, far] = expressions.check(["{{ triger.x }}", "{{ body.x }}"], ["vars", "trigger"])
+
+    assert near.message == "`triger` is not known here. Did you mean `trigger`?"
+    assert far.message == "`body` is not known here. Known are trigger, vars."
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
