@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin
-from django.http import HttpRequest
+from django.contrib import admin, messages
+from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.timesince import timesince
 from unfold.contrib.filters.admin import BooleanRadioFilter, ChoicesDropdownFilter
-from unfold.decorators import display
+from unfold.decorators import action, display
 
-from automation_lab.core.admin import Panel, ServiceAdmin, panel_of, section, text_column, when_column
+from automation_lab.core import secret_uses
+from automation_lab.core.admin import Panel, ServiceAdmin, confirmation, panel_of, section, text_column, when_column
 from automation_lab.core.console import display as show
 from automation_lab.core.console.forms import ServiceForm, WriteOnlyField, required_on_add
 from automation_lab.core.exceptions import Invalid
 from automation_lab.core.execution.admin import HistoryAdmin
+from automation_lab.core.execution.failures import RunError
+from automation_lab.core.execution.results import masked_text
 from tasks import secrets
 from tasks.models import Notification, NotificationChannel, Secret
-from tasks.notifying import channels
+from tasks.notifying import channels, notifications
 
 PANEL_ROWS = 10
+USERS = {"task": "tasks.scheduledtask", "channel": "tasks.notificationchannel", "workflow": "workflows.workflow"}
 
 
 class SecretForm(ServiceForm):
@@ -74,6 +78,13 @@ class SecretAdmin(ServiceAdmin):
     def show_hosts(self, secret: Secret) -> Any:
         return ", ".join(secret.allowed_hosts) or show.label("any host", "warn")
 
+    def get_panels(self, request: HttpRequest, instance: Secret) -> list[Panel]:
+        users = [
+            [user.kind, show.object_link(USERS[user.kind], user.id, user.name)]
+            for user in secret_uses.users_of(instance.name)
+        ]
+        return [Panel("Used by", ["Kind", "Name"], users, empty="Nothing names it.")]
+
     def create(self, request: HttpRequest, fields: dict[str, Any]) -> Secret:
         return secrets.set_secret(**fields, only_new=True)
 
@@ -112,6 +123,7 @@ class NotificationChannelAdmin(ServiceAdmin):
     form = ChannelForm
     list_display = ["name", "kind", "target_hint", "enabled", "show_last_sent_at", "show_health"]
     list_filter = [("kind", ChoicesDropdownFilter), ("enabled", BooleanRadioFilter)]
+    actions_detail = ["test"]
     search_fields = ["name"]
     date_hierarchy = "created_at"
     list_defer = ["target_ciphertext"]
@@ -153,6 +165,27 @@ class NotificationChannelAdmin(ServiceAdmin):
                 url=show.list_url("tasks.notification", channel__id__exact=instance.pk),
             )
         ]
+
+    @action(
+        description="Send a test",
+        url_path="test",
+        icon="send",
+        permissions=["change"],
+        dialog=confirmation("Send a test message", "It goes out at once, by what is saved.", "Send"),
+    )
+    def test(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
+        """Not by `act`: nothing is sent within a transaction."""
+        channel = self.get_object(request, object_id)
+        if channel is None:
+            raise Http404(f"There is no channel {object_id}.")
+        self.log_change(request, channel, "Test message sent.")
+        try:
+            notifications.send_test(channel=channel)
+        except RunError as error:
+            self.message_user(request, f"Not delivered: {masked_text(error.message)}", messages.ERROR)
+        else:
+            self.message_user(request, "The test message is delivered.", messages.SUCCESS)
+        return self.go_to(request, self.page_of(channel))
 
     def create(self, request: HttpRequest, fields: dict[str, Any]) -> NotificationChannel:
         return channels.create_channel(**fields)

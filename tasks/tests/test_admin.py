@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.urls import reverse
@@ -257,6 +259,17 @@ def test_a_host_that_is_none_is_refused_at_its_field(console):
 
     assert "allowed_hosts" in response.context["adminform"].form.errors
     assert not Secret.objects.exists()
+
+
+def test_the_page_of_a_secret_names_what_uses_it(console):
+    secret = SecretFactory(name="CRM")
+    task = ScheduledTaskFactory(name="Sync <1>", config={"url": "https://a.b/{{ secrets.CRM }}"})
+    channel = NotificationChannelFactory(kind="webhook", secret=secret)
+
+    html = console.get(page("secret", "change", secret.pk)).content.decode()
+
+    assert re.search(rf"{page('scheduledtask', 'change', task.pk)}[^>]*>Sync &lt;1&gt;</a>", html)
+    assert f'href="{page("notificationchannel", "change", channel.pk)}"' in html
 
 
 def test_a_secret_that_a_channel_signs_with_is_not_deleted(console):

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.core import mail
 from django.db import connection, transaction
 
@@ -578,3 +579,19 @@ def test_queueing_a_message_is_part_of_the_transaction_that_ends_the_run(task):
         raise RuntimeError
 
     assert Notification.objects.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(200, "The test message is delivered."), (403, "Not delivered: The target answered 403; expected 2xx.")],
+)
+def test_the_page_of_a_channel_sends_a_test_message_and_tells_how_it_went(console, slack, hook, status, words):
+    hook.answer = response(status)
+
+    answer = console.post(
+        f"/admin/tasks/notificationchannel/{slack.pk}/test/", {"_form_submitted": "True"}, follow=True
+    )
+
+    assert [str(message) for message in answer.context["messages"]] == [words]
+    assert len(told(hook)) == 1
+    assert LogEntry.objects.get().get_change_message() == "Test message sent."
