@@ -11,6 +11,7 @@ from rest_framework import serializers
 from apilogs.models import ApiLog
 from apilogs.stats import MOST_POINTS, MOST_ROUTES, STATUS_CLASSES, STEPS, Selection
 from automation_lab.core.api.filters import check_query_parameters
+from automation_lab.core.api.serializers import StrictChoiceField
 
 PAYLOADS = ["request_headers", "request_body", "response_headers", "response_body"]
 
@@ -139,4 +140,4 @@ class SelectionSerializer(serializers.Serializer[Any]):
 
 
 class TimeseriesSelectionSerializer(SelectionSerializer):
-    bucket = serializers.ChoiceField(choices=list(STEPS), default="hour")
+    bucket = StrictChoiceField(choices=list(STEPS), default="hour")

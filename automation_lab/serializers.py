@@ -9,7 +9,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from automation_lab import tokens
-from automation_lab.core.api.serializers import StrictCharField, StrictModelSerializer
+from automation_lab.core.api.serializers import StrictCharField, StrictChoiceField, StrictModelSerializer
 from automation_lab.models import ApiToken
 
 
@@ -20,7 +20,7 @@ class ApiTokenSerializer(StrictModelSerializer):
     name = StrictCharField(max_length=100)
     prefix = serializers.SerializerMethodField(help_text="How the token begins.")
     scopes = serializers.ListField(
-        child=serializers.ChoiceField(choices=ApiToken.Scope.choices),
+        child=StrictChoiceField(choices=ApiToken.Scope.choices),
         default=list,
         help_text="Empty: all the user may do.",
     )

@@ -11,6 +11,7 @@ from rest_framework import serializers
 from automation_lab.core.api.serializers import (
     JSONObjectField,
     StrictCharField,
+    StrictChoiceField,
     StrictIntegerField,
     StrictModelSerializer,
     StrictSerializer,
@@ -132,7 +133,7 @@ class SourceSecretSerializer(StrictSerializer):
     value = StrictCharField(
         max_length=services.MAX_SECRET_CHARACTERS, write_only=True, required=False, trim_whitespace=False
     )
-    use = serializers.ChoiceField(
+    use = StrictChoiceField(
         choices=list(USES), required=False, help_text="verify_token: what Meta repeats in its handshake."
     )
     last4 = serializers.CharField(read_only=True, help_text="The end of a long secret, to tell it from others.")
@@ -141,7 +142,7 @@ class SourceSecretSerializer(StrictSerializer):
 
 
 class SourceDedupeSerializer(StrictSerializer):
-    by = serializers.ChoiceField(choices=list(DEDUPE_SETTINGS))
+    by = StrictChoiceField(choices=list(DEDUPE_SETTINGS))
     path = StrictCharField(required=False, max_length=200, help_text="With json_path, such as body.order.id.")
     window_seconds = StrictIntegerField(required=False, help_text="With body_hash, counted from the first.")
 
@@ -166,7 +167,7 @@ def _texts(length: int, help_text: str) -> serializers.ListField:
 class SourceSerializer(StrictModelSerializer):
     """A sender. `secrets` takes the values and never shows them; a list replaces the one before."""
 
-    scheme = serializers.ChoiceField(choices=list(PRESETS), default="none")
+    scheme = StrictChoiceField(choices=list(PRESETS), default="none")
     secrets = SourceSecretSerializer(many=True, required=False)
     scheme_settings = JSONObjectField(required=False)
     dedupe = SourceDedupeSerializer(required=False)

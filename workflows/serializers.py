@@ -12,6 +12,7 @@ from automation_lab.core.api.serializers import (
     JSONListField,
     JSONObjectField,
     StrictCharField,
+    StrictChoiceField,
     StrictIntegerField,
     StrictModelSerializer,
     StrictSerializer,
@@ -159,7 +160,7 @@ class StartWorkflowSerializer(StrictSerializer):
 class DecisionSerializer(StrictSerializer):
     """The answer for a step whose outcome is unknown."""
 
-    action = serializers.ChoiceField(choices=["retry", "skip", "fail"])
+    action = StrictChoiceField(choices=["retry", "skip", "fail"])
     step = serializers.CharField(required=False, default="", help_text="Its path; needed when several wait.")
     output = AnyJSONField(required=False, default=None, allow_null=True)
 
@@ -211,7 +212,7 @@ class DraftSerializer(StrictSerializer):
     """A workflow that is not saved yet."""
 
     steps = JSONListField()
-    trigger_type = serializers.ChoiceField(choices=Workflow.TriggerType.choices, required=False, default="manual")
+    trigger_type = StrictChoiceField(choices=Workflow.TriggerType.choices, required=False, default="manual")
     trigger_config = JSONObjectField(required=False, default=dict)
     variables = JSONObjectField(required=False, default=dict)
     retry_policy = JSONObjectField(required=False, default=dict)

@@ -10,6 +10,7 @@ from automation_lab.core.api.serializers import (
     JSONListField,
     JSONObjectField,
     StrictBooleanField,
+    StrictChoiceField,
     StrictIntegerField,
     StrictSerializer,
 )
@@ -50,7 +51,7 @@ class RehearsalResultSerializer(serializers.Serializer[Any]):
 class ResumeSerializer(StrictSerializer):
     """From where, on which version, and with what."""
 
-    version = serializers.ChoiceField(choices=[resume.SAME, resume.LATEST], default=resume.SAME)
+    version = StrictChoiceField(choices=[resume.SAME, resume.LATEST], default=resume.SAME)
     trigger_data = AnyJSONField(required=False, allow_null=True, help_text="Another input.")
     variables = JSONObjectField(required=False, help_text="Other variables at the start.")
     skip = JSONObjectField(required=False, default=dict, help_text="Outputs by path for steps to skip.")
@@ -84,9 +85,7 @@ class WorkflowFileSerializer(serializers.Serializer[Any]):
 
 class ImportSerializer(StrictSerializer):
     document = JSONObjectField()
-    on_conflict = serializers.ChoiceField(
-        choices=[transfer.SKIP, transfer.RENAME, transfer.UPDATE], default=transfer.SKIP
-    )
+    on_conflict = StrictChoiceField(choices=[transfer.SKIP, transfer.RENAME, transfer.UPDATE], default=transfer.SKIP)
     dry_run = StrictBooleanField(required=False, default=False)
 
 

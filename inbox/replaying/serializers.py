@@ -11,6 +11,7 @@ from automation_lab.core.api.serializers import (
     JSONObjectField,
     StrictBooleanField,
     StrictCharField,
+    StrictChoiceField,
     StrictFloatField,
     StrictIntegerField,
     StrictModelSerializer,
@@ -31,7 +32,7 @@ COUNTS = {"type": "object", "additionalProperties": {"type": "integer"}}
 class SigningSerializer(StrictSerializer):
     """How the forward is signed: by the source's own scheme and secret, or by Standard Webhooks with a given secret."""
 
-    scheme = serializers.ChoiceField(choices=["source", "standard_webhooks"])
+    scheme = StrictChoiceField(choices=["source", "standard_webhooks"])
     secret = StrictCharField(max_length=512, required=False, write_only=True)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -43,10 +44,10 @@ class SigningSerializer(StrictSerializer):
 class ReplayOrderSerializer(StrictSerializer):
     """Where one webhook is sent again: to the workflows it matches, to a chosen one, or to an allowed address."""
 
-    target = serializers.ChoiceField(choices=["workflows", "workflow", "url"])
+    target = StrictChoiceField(choices=["workflows", "workflow", "url"])
     workflow = StrictIntegerField(required=False, min_value=1, help_text="For the target workflow: its id.")
     url = StrictCharField(required=False, max_length=2048, help_text="For the target url.")
-    mode = serializers.ChoiceField(
+    mode = StrictChoiceField(
         choices=Forward.Mode.choices, required=False, help_text="For the target url; follows from body and signing."
     )
     body = serializers.JSONField(

@@ -85,6 +85,16 @@ class StrictFilterSet(FilterSet):
         **{field: {"filter_class": IntegerFilter} for field in INTEGER_FIELDS},
     }
 
+    def get_form_class(self) -> type[forms.Form]:
+        """Its refusals name the choices that there are."""
+        form_class: type[forms.Form] = super().get_form_class()
+        for field in form_class.base_fields.values():
+            if isinstance(field, forms.ChoiceField):
+                choices: Any = field.choices
+                known = ", ".join(str(value) for value, _ in choices if value)
+                field.error_messages["invalid_choice"] = f'There is no "%(value)s" here; known are {known}.'
+        return form_class
+
 
 def created_after(field_name: str = "created_at") -> django_filters.IsoDateTimeFilter:
     return django_filters.IsoDateTimeFilter(

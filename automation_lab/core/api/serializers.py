@@ -12,7 +12,7 @@ class TaskSerializer(StrictModelSerializer):
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from django.db import models
 from drf_spectacular.utils import extend_schema_field
@@ -64,6 +64,15 @@ class StrictURLField(StrictCharField, serializers.URLField):
 
 class StrictEmailField(StrictCharField, serializers.EmailField):
     pass
+
+
+class StrictChoiceField(serializers.ChoiceField):
+    """One of a few words; a refusal names them."""
+
+    default_error_messages = {"invalid_choice": 'There is no "{input}" here; known are {known}.'}
+
+    def fail(self, key: str, **kwargs: Any) -> NoReturn:
+        super().fail(key, known=", ".join(map(str, self.choices)), **kwargs)
 
 
 @extend_schema_field({"type": "object", "additionalProperties": {}})
@@ -122,6 +131,7 @@ class StrictSerializer(StrictFieldsMixin, serializers.Serializer):
 class StrictModelSerializer(StrictFieldsMixin, serializers.ModelSerializer):
     """For models; `fields` are listed by name."""
 
+    serializer_choice_field = StrictChoiceField
     serializer_field_mapping = {
         **serializers.ModelSerializer.serializer_field_mapping,
         models.BooleanField: StrictBooleanField,

@@ -32,7 +32,17 @@ class WorkflowSerializer(StrictModelSerializer):
 
     class Meta:
         model = Workflow
-        fields = ["id", "name", "enabled", "timeout_seconds", "variables", "steps", "version", "created_at"]
+        fields = [
+            "id",
+            "name",
+            "enabled",
+            "trigger_type",
+            "timeout_seconds",
+            "variables",
+            "steps",
+            "version",
+            "created_at",
+        ]
         read_only_fields = ["version", "created_at"]
 
 

@@ -76,6 +76,15 @@ def test_what_is_not_understood_is_refused(api, workflows, query, field, part):
     assert part in error["detail"]
 
 
+def test_an_unknown_choice_names_those_that_there_are(api):
+    answer = api.get("/v1/things?trigger_type=hook&enabled=maybe")
+
+    assert [error["detail"] for error in answer.json()["errors"]] == [
+        'There is no "maybe" here; known are true, false.',
+        'There is no "hook" here; known are webhook, schedule, manual, event.',
+    ]
+
+
 def test_every_unknown_parameter_is_named(api):
     errors = api.get("/v1/things?one=1&two=2").json()["errors"]
 

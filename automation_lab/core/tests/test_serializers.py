@@ -45,6 +45,18 @@ def test_an_unknown_field_names_the_nearest_one(api):
     assert 'did you mean "enabled"?' in answer.json()["errors"][0]["detail"]
 
 
+def test_an_unknown_choice_names_those_that_there_are(api):
+    answer = api.post("/v1/things", {"name": "x", "trigger_type": "hook"})
+
+    assert answer.json()["errors"] == [
+        {
+            "field": "trigger_type",
+            "code": "invalid_choice",
+            "detail": 'There is no "hook" here; known are webhook, schedule, manual, event.',
+        }
+    ]
+
+
 def test_all_faults_come_at_once(api):
     answer = api.post("/v1/things", {"nmae": "x", "enabled": "no"})
 
