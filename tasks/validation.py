@@ -23,6 +23,7 @@ Fault = dict[str, Any]
 def check_task(task: ScheduledTask) -> None:
     """Raise Invalid with every fault of `task`; fill in nothing."""
     faults = [
+        *_zone_faults(task),
         *_schedule_faults(task),
         *_limit_faults(task),
         *_config_faults(task),
@@ -37,20 +38,30 @@ def _fault(field: str, detail: str, code: str = "invalid") -> Fault:
     return {"field": field, "code": code, "detail": detail}
 
 
-def _schedule_faults(task: ScheduledTask) -> list[Fault]:
-    if task.start_at and task.end_at and task.end_at <= task.start_at:
-        return [_fault("end_at", "Must be later than start_at.")]
+def _zone_faults(task: ScheduledTask) -> list[Fault]:
     try:
-        schedules.parse(
-            task.schedule,
-            zone=zones.zone_named(task.timezone),
-            anchor_at=task.anchor_at,
-            start_at=task.start_at,
-            end_at=task.end_at,
-        )
+        zones.zone_named(task.timezone)
     except Invalid as error:
         return [_fault(error.field, error.message, error.code)]
     return []
+
+
+def _schedule_faults(task: ScheduledTask) -> list[Fault]:
+    faults, start_at, end_at = [], task.start_at, task.end_at
+    if start_at and end_at and end_at <= start_at:
+        faults.append(_fault("end_at", "Must be later than start_at."))
+        end_at = None  # so that this does not count as a schedule that never fires, too
+    try:
+        schedules.parse(
+            task.schedule,
+            zone=zones.zone_or_utc(task.timezone),
+            anchor_at=task.anchor_at,
+            start_at=start_at,
+            end_at=end_at,
+        )
+    except Invalid as error:
+        faults.append(_fault(error.field, error.message, error.code))
+    return faults
 
 
 def _limit_faults(task: ScheduledTask) -> list[Fault]:

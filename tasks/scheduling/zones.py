@@ -26,7 +26,7 @@ def zone_named(name: str) -> ZoneInfo:
 
 
 def zone_or_utc(name: str) -> ZoneInfo:
-    """For pages, which show a task also when its zone is in the database no more."""
+    """For what is done with a task whatever its zone: showing it, finding its other faults."""
     return ZoneInfo(name if name in known_zones() else "UTC")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -118,10 +119,24 @@ def test_what_is_wrong_with_a_task_is_said_by_field(fields, expected):
 
 def test_all_faults_are_said_at_once():
     found = faults(
-        schedule="never", timeout_seconds=0, config={"url": "{{ x.y }}", "verb": 1}, retry_policy={"tries": 2}
+        schedule="never",
+        timezone="Mars/Base",
+        start_at=clock.process_now(),
+        end_at=clock.process_now() - timedelta(1),
+        timeout_seconds=0,
+        config={"url": "{{ x.y }}", "verb": 1},
+        retry_policy={"tries": 2},
     )
 
-    assert {*found} == {"schedule", "timeout_seconds", "config.url", "config.verb", "retry_policy.tries"}
+    assert {*found} == {
+        "schedule",
+        "timezone",
+        "end_at",
+        "timeout_seconds",
+        "config.url",
+        "config.verb",
+        "retry_policy.tries",
+    }
 
 
 def test_a_name_is_taken_once(task):
