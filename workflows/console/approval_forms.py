@@ -11,6 +11,7 @@ from typing import Any
 
 from django import forms
 
+from automation_lab.core.console.forms import StrictJSONField
 from automation_lab.core.exceptions import AutomationLabError, Invalid
 from workflows.models import StepExecution
 from workflows.waits import MAX_COMMENT_CHARACTERS
@@ -68,7 +69,7 @@ class ChoiceOfValues(forms.TypedChoiceField):
         super().__init__(choices=choices, coerce=json.loads, empty_value="", **kwargs)
 
 
-class WholeObjectField(forms.JSONField):
+class WholeObjectField(StrictJSONField):
     """For schemas that are no flat list of properties."""
 
     widget = forms.Textarea({"rows": 8, "spellcheck": "false"})
@@ -116,7 +117,7 @@ def _field(name: str, rules: Mapping[str, Any], *, needed: bool) -> forms.Field:
         return forms.FloatField(**shown)
     if kind == "string":
         return forms.CharField(strip=False, widget=_text_widget(rules), **shown)
-    return forms.JSONField(widget=forms.Textarea({"rows": 3, "spellcheck": "false"}), **{**shown, "help_text": "JSON"})
+    return StrictJSONField(widget=forms.Textarea({"rows": 3, "spellcheck": "false"}), **{**shown, "help_text": "JSON"})
 
 
 def _text_widget(rules: Mapping[str, Any]) -> forms.Widget:

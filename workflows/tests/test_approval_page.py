@@ -181,6 +181,19 @@ def test_of_two_that_are_needed_the_first_is_shown_to_the_second(visitor, run_wo
     assert "1 of 2 have approved: ada" in html
 
 
+@pytest.mark.parametrize("schema", [{"type": "object"}, {"type": "object", "properties": {"a": True}}], ids=str)
+@pytest.mark.parametrize(
+    "text", ["[" * 5_000, "1" * 5_000, '{"a": NaN}', '{"a": "\\u0000"}', "{"], ids=lambda text: text[:8]
+)
+def test_json_that_cannot_be_kept_is_refused(visitor, run_workflow, schema, text):
+    run = run_workflow([{"id": "ok", "type": "approval", "config": {"form": schema}}])
+    path = f"/approve/{links.token_for(run.pk, 'ok', 0)}"
+
+    response = visitor.post(path, {"decision": "approved", "form": text, "form.a": text})
+
+    assert (response.status_code, 'class="field wrong"' in response.content.decode()) == (400, True)
+
+
 @pytest.mark.parametrize(
     "schema",
     [

@@ -165,6 +165,27 @@ def test_a_dry_run_that_fails_says_at_which_step(console):
     assert "name" in html
 
 
+NOT_JSON = {
+    '{\n  "a": 1,\n}': "at line 3, column 1.",
+    "[" * 5_000: "nests deeper than 64 levels",
+    "1" * 5_000: "at most 1,000 digits",
+    '{"a": NaN}': "are not JSON numbers",
+    '{"a": 1, "a": 2}': 'The key "a" occurs twice',
+    '{"a": "\\u0000"}': "NUL",
+    '{"a": "\\ud800"}': "half of a surrogate pair",
+}
+
+
+@pytest.mark.parametrize("text", NOT_JSON, ids=lambda text: text[:12])
+def test_what_is_no_exact_json_is_refused_with_the_reason_and_kept(console, text):
+    response = console.post(page("workflow", "add"), workflow_form(variables=text))
+
+    form = response.context["adminform"].form
+    assert NOT_JSON[text] in form.errors["variables"][0]
+    assert form["variables"].value() == text
+    assert not Workflow.objects.exists()
+
+
 @pytest.mark.parametrize(
     ("data", "field"),
     [

@@ -8,6 +8,7 @@ from typing import Any
 
 from django import forms
 from django.db import models
+from django.forms.fields import InvalidJSONInput, JSONString
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -18,6 +19,7 @@ from unfold.utils import parse_datetime_str
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget
 
 from automation_lab.core.exceptions import AutomationLabError, Invalid
+from automation_lab.core.safe_json import parse_api_body
 
 
 class JSONTextarea(UnfoldAdminTextareaWidget):
@@ -27,14 +29,39 @@ class JSONTextarea(UnfoldAdminTextareaWidget):
         super().__init__({"class": "lab-json", "rows": 4, "spellcheck": "false", **(attrs or {})})
 
 
-class JSONTextField(forms.JSONField):
-    """JSON, shown indented. What was typed comes back as it was when it is not JSON."""
+class StrictJSONField(forms.JSONField):
+    """JSON as the API takes it. What is not, or cannot be stored exactly, is refused with its place and comes back as typed."""
+
+    def to_python(self, value: Any) -> Any:
+        fault = _json_fault(value)
+        if fault:
+            raise forms.ValidationError(fault.message.replace("The body", "This", 1), code=fault.code)
+        return super().to_python(value)
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        return InvalidJSONInput(data) if _json_fault(data) else super().bound_data(data, initial)
+
+
+def _json_fault(text: Any) -> Invalid | None:
+    if not isinstance(text, str) or isinstance(text, JSONString) or not text.strip():
+        return None
+    try:
+        parse_api_body(text.encode("utf-8", "surrogatepass"))
+    except Invalid as error:
+        return error
+    return None
+
+
+class JSONTextField(StrictJSONField):
+    """JSON, shown indented."""
 
     widget = JSONTextarea
 
     def prepare_value(self, value: Any) -> Any:
         if value is None:
             return ""
+        if isinstance(value, InvalidJSONInput):
+            return value
         shown = super().prepare_value(value)
         try:
             return json.dumps(json.loads(shown), indent=2, ensure_ascii=False)
