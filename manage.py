@@ -68,9 +68,10 @@ def _data_dir() -> Path:
 def _needs_embedded_database(argv: list[str]) -> bool:
     from django.conf import settings
 
-    if not settings.EMBEDDED_DATABASE:
+    if not settings.EMBEDDED_DATABASE or {"-h", "--help", "--version"} & set(argv[1:]):
         return False
-    return len(argv) > 1 and argv[1] not in WITHOUT_DATABASE and not {"-h", "--help", "--version"} & set(argv[1:])
+    asks_for_it = any(word.startswith("--database") for word in argv[2:])  # of `check`, which does without it otherwise
+    return len(argv) > 1 and (argv[1] not in WITHOUT_DATABASE or asks_for_it)
 
 
 def _disconnect() -> None:
@@ -80,6 +81,8 @@ def _disconnect() -> None:
         from django.db import connections
 
         connections.close_all()
+        for connection in connections.all(initialized_only=True):
+            connection.close_pool()  # else it complains when the server ends while it still opens connections
 
 
 if __name__ == "__main__":

@@ -264,19 +264,21 @@ def test_a_command_runs_beside_the_lab_and_without_it(make_lab):
     lab = make_lab(DATA_DIR="")
     lab.environment["DATA_DIR"] = str(lab.data_dir)
     code = "from inbox.models import Webhook; print('rows', Webhook.objects.count())"
-    run = lambda: subprocess.run(  # noqa: E731
-        lab.command("shell", "--no-imports", "-c", code), env=lab.environment, capture_output=True, text=True
+    run = lambda *arguments: subprocess.run(  # noqa: E731
+        lab.command(*arguments), env=lab.environment, capture_output=True, text=True
     )
     lab.up()
     post_webhook(lab)
 
-    beside = run()
+    beside = run("shell", "--no-imports", "-c", code)
     assert lab.is_ready()
     lab.stop()
-    without = run()
+    without = run("shell", "--no-imports", "-c", code)
+    checked = run("check", "--database", "default")
 
     assert "rows 1" in beside.stdout
     assert "rows 1" in without.stdout
+    assert "no issues" in checked.stdout
     assert not EmbeddedPostgres(lab.data_dir).is_running()
 
 
