@@ -24,6 +24,19 @@ METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 IDEMPOTENT_METHODS = {"GET", "HEAD", "PUT", "DELETE", "OPTIONS"}
 KEPT_BODY_CHARACTERS = 8_192
 
+STATUS = {"pattern": "^[1-5]([0-9][0-9]|[xX][xX])$", "minimum": 100, "maximum": 599}
+EXPECT_STATUS: dict[str, Any] = {
+    "type": ["string", "integer", "array"],
+    **STATUS,
+    "items": {"type": ["string", "integer"], **STATUS},
+    "minItems": 1,
+    "default": "2xx",
+    "description": 'Such as 200, "2xx" or [200, 404].',
+    "title": "Expected status",
+}
+CREDENTIALS = {"basic": "username", "bearer": "token", "header": "value", "hmac": "secret"}
+"""Type of auth -> what it cannot do without."""
+
 CONFIG_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["url"],
@@ -53,14 +66,13 @@ CONFIG_SCHEMA: dict[str, Any] = {
                 "value": {"type": "string"},
                 "secret": {"type": "string", "description": "Key of the HMAC-SHA256 over the body."},
             },
+            "allOf": [
+                {"if": {"required": ["type"], "properties": {"type": {"const": kind}}}, "then": {"required": [name]}}
+                for kind, name in CREDENTIALS.items()
+            ],
             "title": "Authentication",
         },
-        "expect_status": {
-            "type": ["string", "integer", "array"],
-            "default": "2xx",
-            "description": 'Such as 200, "2xx" or [200, 404].',
-            "title": "Expected status",
-        },
+        "expect_status": EXPECT_STATUS,
         "response": {"enum": ["auto", "json", "text", "base64"], "default": "auto", "title": "Read the answer as"},
         "max_bytes": {
             "type": "integer",

@@ -15,10 +15,17 @@ from tasks.handlers import http_call
 from tasks.handlers.base import TaskContext, TaskHandler
 from tasks.handlers.http_call import CallContext
 
+ROOM_FOR_EVENT: dict[str, Any] = {
+    "if": {"required": ["event"], "properties": {"event": {"minLength": 1}}},
+    "then": {"properties": {"payload": {"type": "object"}}},
+}
+"""The event becomes `type` of the payload, which nothing but an object can have."""
+
 CONFIG_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["url"],
     "additionalProperties": False,
+    **ROOM_FOR_EVENT,
     "properties": {
         "url": {"type": "string", "format": "uri", "minLength": 1, "maxLength": 2048, "title": "URL"},
         "event": {
@@ -41,7 +48,7 @@ CONFIG_SCHEMA: dict[str, Any] = {
             "default": {},
             "title": "Headers",
         },
-        "expect_status": {"type": ["string", "integer", "array"], "default": "2xx", "title": "Expected status"},
+        "expect_status": http_call.EXPECT_STATUS,
         "timeout_seconds": {
             "type": "number",
             "minimum": 0.1,

@@ -98,6 +98,16 @@ def test_a_retry_policy_is_stored_in_its_normal_form():
         ({"config": {**URL, "timeout_seconds": 301}}, {"config.timeout_seconds"}),
         ({"config": {**URL, "headers": {"X": []}}}, {"config.headers.X"}),
         ({"config": {**URL, "auth": {"type": "magic"}}}, {"config.auth.type"}),
+        ({"config": {**URL, "auth": {"type": "basic"}}}, {"config.auth.username"}),
+        ({"config": {**URL, "auth": {"type": "bearer", "secret": "x"}}}, {"config.auth.token"}),
+        ({"config": {**URL, "auth": {"type": "header", "name": "X-Key"}}}, {"config.auth.value"}),
+        ({"config": {**URL, "auth": {"type": "hmac"}}}, {"config.auth.secret"}),
+        ({"config": {**URL, "expect_status": "200-299"}}, {"config.expect_status"}),
+        ({"config": {**URL, "expect_status": 20}}, {"config.expect_status"}),
+        ({"config": {**URL, "expect_status": [200, "4x4"]}}, {"config.expect_status[1]"}),
+        ({"config": {**URL, "expect_status": []}}, {"config.expect_status"}),
+        ({"task_type": "webhook", "config": {**URL, "expect_status": "ok"}}, {"config.expect_status"}),
+        ({"task_type": "webhook", "config": {**URL, "event": "order.paid", "payload": [1]}}, {"config.payload"}),
         ({"config": {"url": "{{ imput.url }}"}}, {"config.url"}),
         ({"config": {**URL, "body": [{"a": "{{ input. }}"}]}}, {"config.body[0].a"}),
         ({"config": {**URL, "extract": {"x": "response.body["}}}, {"config.extract.x"}),
@@ -115,6 +125,24 @@ def test_a_retry_policy_is_stored_in_its_normal_form():
 def test_what_is_wrong_with_a_task_is_said_by_field(fields, expected):
     assert set(faults(**fields)) == expected
     assert ScheduledTask.objects.count() == 0
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"auth": {"type": "none"}},
+        {"auth": {"type": "basic", "username": "u"}},
+        {"auth": {"type": "{{ input.how }}"}},
+        {"auth": {"type": "bearer", "token": "{{ secrets.TOKEN }}"}},
+        {"expect_status": "2XX"},
+        {"expect_status": "404"},
+        {"expect_status": 204},
+        {"expect_status": [200, "3xx", "{{ input.status }}"]},
+        {"expect_status": "{{ input.status }}"},
+    ],
+)
+def test_what_an_api_call_may_say(config):
+    assert create(config={**URL, **config}).config == {**URL, **config}
 
 
 def test_all_faults_are_said_at_once():

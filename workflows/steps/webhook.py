@@ -35,6 +35,7 @@ class WebhookStep(StepType):
         "type": "object",
         "additionalProperties": False,
         "oneOf": [{"required": ["url"]}, {"required": ["channel"]}],
+        **webhook.ROOM_FOR_EVENT,
         "properties": PROPERTIES,
     }
 
