@@ -550,6 +550,14 @@ def test_what_was_cut_is_no_value_for_an_expression(run_workflow, source):
     assert (line.level, line.text.split(".")[0]) == ("warning", "The output cannot be used")
 
 
+@pytest.mark.parametrize("name", ["steps", "callbacks"])
+@pytest.mark.parametrize("use", ["{{{{ {} }}}}", "{{{{ {{'all': [{}]}} }}}}", "all: {{{{ {} }}}}"])
+def test_names_that_are_looked_up_cannot_be_used_as_a_whole(run_workflow, name, use):
+    run = run_workflow([setting("a", x=1), setting("b", x=use.format(name))])
+
+    assert error_of(run, "b")["message"] == f"`{name}` cannot be used as a whole: name a part, such as `{name}.x`."
+
+
 def test_of_an_answer_that_is_too_large_the_extracted_values_stay(run_workflow, serve):
     server = serve({"id": 7, "rows": ["y" * 1_000] * 300})
     call = {

@@ -72,6 +72,21 @@ def test_a_wrong_schedule_is_refused_with_its_field(config, field):
     assert [error["field"] for error in caught.value.errors] == [field]
 
 
+@pytest.mark.parametrize("name", ["filter", "input", "dedupe"])
+@pytest.mark.parametrize("value", [5, None, [1]], ids=str)
+def test_a_trigger_by_hand_has_settings_of_the_right_type(name, value):
+    with pytest.raises(Invalid) as caught:
+        workflow_of(trigger_config={name: value})
+
+    assert [error["field"] for error in caught.value.errors] == [f"trigger_config.{name}"]
+
+
+def test_a_trigger_by_hand_keeps_what_another_type_has_left():
+    config = {"source": "github", "event_type": "push"}
+
+    assert workflow_of(trigger_config=config).trigger_config == config
+
+
 def test_a_workflow_that_is_switched_off_has_no_next_run():
     workflow = scheduled()
 

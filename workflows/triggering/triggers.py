@@ -50,7 +50,11 @@ CONFIG_SCHEMAS: dict[str, dict[str, Any]] = {
             "input": INPUT,
         },
     },
-    Workflow.TriggerType.MANUAL: {"type": "object"},
+    # What another type of trigger has left stays: it may be wanted again.
+    Workflow.TriggerType.MANUAL: {
+        "type": "object",
+        "properties": {"filter": CONDITION, "input": INPUT, "dedupe": DEDUPE},
+    },
 }
 FILTER_NAMES = ("trigger",)
 

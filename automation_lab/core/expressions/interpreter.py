@@ -95,6 +95,12 @@ class Evaluation:
             raise MissingValue(path, 0, self.context)
         return from_context(self.context[path[0]])  # type: ignore[index]
 
+    def name(self, node: nodes.Name) -> Any:
+        value = self.root([node.name])
+        if isinstance(value, Mapping) and not isinstance(value, dict):  # it looks its parts up when they are asked for
+            raise ExpressionError(f"`{node.name}` cannot be used as a whole: name a part, such as `{node.name}.x`.")
+        return value
+
     def secret(self, path: list[str | int]) -> Any:
         secrets = self.root(path)
         value = SecretValue(_item(secrets, path[1], path, 1))
@@ -263,7 +269,7 @@ def _calculated(sign: str, left: Any, right: Any) -> Any:
 
 RULES: dict[type[nodes.Node], Callable[[Evaluation, Any], Any]] = {
     nodes.Const: lambda evaluation, node: node.value,
-    nodes.Name: lambda evaluation, node: evaluation.root([node.name]),
+    nodes.Name: Evaluation.name,
     nodes.Getattr: Evaluation.path,
     nodes.Getitem: lambda evaluation, node: (
         evaluation.slice(node) if isinstance(node.arg, nodes.Slice) else evaluation.path(node)
