@@ -199,7 +199,19 @@ def test_json_lines_of_the_processes_stay_as_they_are():
 
     first, second = stream.getvalue().splitlines()
     assert first == '{"message": "hello"}'
-    assert json.loads(second)["message"] == "stopping"
+    assert json.loads(second)["event"] == "stopping"
+
+
+def test_other_lines_of_the_processes_become_objects_of_the_same_form():
+    stream = io.StringIO()
+    output = Output(as_json=True, stream=stream)
+
+    output.feed("web", b"[ERROR] Unexpected exit from worker-1\n[1, 2]\n")
+
+    error, other = map(json.loads, stream.getvalue().splitlines())
+    assert (error["level"], error["logger"], error["event"]) == ("error", "web", "Unexpected exit from worker-1")
+    assert (other["level"], other["event"]) == ("info", "[1, 2]")
+    assert error.keys() >= {"ts", "correlation_id"}
 
 
 def test_a_closed_terminal_is_no_error():
