@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.timesince import timesince
 from unfold.contrib.filters.admin import BooleanRadioFilter, ChoicesDropdownFilter
 from unfold.decorators import action, display
+from unfold.widgets import UnfoldAdminTextareaWidget
 
 from automation_lab.core import secret_uses
 from automation_lab.core.admin import Panel, ServiceAdmin, confirmation, panel_of, section, text_column, when_column
@@ -26,8 +29,26 @@ PANEL_ROWS = 10
 USERS = {"task": "tasks.scheduledtask", "channel": "tasks.notificationchannel", "workflow": "workflows.workflow"}
 
 
+class HostsField(forms.CharField):
+    """Host names, one a line; commas and spaces part them too."""
+
+    widget = UnfoldAdminTextareaWidget
+
+    def prepare_value(self, value: Any) -> Any:
+        return "\n".join(value) if isinstance(value, list) else value
+
+    def clean(self, value: Any) -> list[str]:
+        return [host for host in re.split(r"[\s,]+", super().clean(value)) if host]
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return self.clean(data) != (initial or [])
+
+
 class SecretForm(ServiceForm):
     value = WriteOnlyField(label="Value", max_length=secrets.MAX_VALUE_LENGTH)
+    allowed_hosts = HostsField(
+        required=False, help_text="Hosts it may be sent to, one a line; *.example.com too. Empty: any host."
+    )
 
     class Meta:
         model = Secret

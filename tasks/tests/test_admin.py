@@ -261,6 +261,19 @@ def test_a_host_that_is_none_is_refused_at_its_field(console):
     assert not Secret.objects.exists()
 
 
+def test_hosts_stand_one_a_line_or_between_commas(console):
+    data = {"name": "A", "value": "x", "allowed_hosts": "a.example.com\r\n*.b.example.com, c.example.com "}
+
+    console.post(page("secret", "add"), data)
+
+    secret = Secret.objects.get()
+    assert secret.allowed_hosts == ["a.example.com", "*.b.example.com", "c.example.com"]
+    form = console.get(page("secret", "change", secret.pk)).context["adminform"].form
+    assert form["allowed_hosts"].value() == "a.example.com\n*.b.example.com\nc.example.com"
+    console.post(page("secret", "change", secret.pk), {"description": "", "value": "", "allowed_hosts": ""})
+    assert Secret.objects.get().allowed_hosts == []
+
+
 def test_the_page_of_a_secret_names_what_uses_it(console):
     secret = SecretFactory(name="CRM")
     task = ScheduledTaskFactory(name="Sync <1>", config={"url": "https://a.b/{{ secrets.CRM }}"})
