@@ -40,9 +40,10 @@ def backfill(*, task: ScheduledTask, from_at: datetime, to_at: datetime, dry_run
         raise Conflict("This task is archived.")
     now = clock.database_now()
     slots = _slots(row, from_at, to_at, now=now)
-    rows = TaskExecution.objects.select_for_update(no_key=True).filter(task=row, scheduled_for__in=slots)
-    recorded = {run.scheduled_for: run for run in rows}
-    revived = [run for run in recorded.values() if run.status in (Status.MISSED, Status.SKIPPED)]
+    rows = TaskExecution.objects.filter(task=row, scheduled_for__in=slots)
+    # The others stay free: a worker that ends one holds its row and then wants the task's.
+    revived = list(rows.filter(status__in=(Status.MISSED, Status.SKIPPED)).select_for_update(no_key=True))
+    recorded = set(rows.values_list("scheduled_for", flat=True))
     missing = [slot for slot in slots if slot not in recorded]
     if not dry_run and slots:
         _split_missed(row, slots, now=now)

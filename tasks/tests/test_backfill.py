@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import connection, transaction
 
 from automation_lab.core import clock
 from automation_lab.core.exceptions import Conflict, Invalid
-from automation_lab.core.execution.tests.helpers import jobs
+from automation_lab.core.execution.tests.helpers import jobs, together
 from tasks.models import ScheduledTask, TaskExecution
 from tasks.scheduling import ticking
 from tasks.scheduling.backfill import Backfill, backfill
@@ -217,3 +218,18 @@ def test_a_hundred_slots_take_as_many_queries_as_one(task, django_assert_max_num
 
     with django_assert_max_num_queries(14):
         run(task, range(200))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_backfill_waits_for_no_run_that_is_ending(task):
+    """A worker that ends a run holds its row and then wants the task's, which the backfill holds."""
+    going = TaskExecutionFactory(task=task, scheduled_for=NOON, status="running")
+
+    def give_up_soon_and_run() -> Backfill:
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '3s'")
+        return run(task, range(2))
+
+    with transaction.atomic():
+        TaskExecution.objects.select_for_update(no_key=True).get(pk=going.pk)
+        assert together([give_up_soon_and_run]) == [Backfill(slots=2, revived=0, created=1, kept=1)]
