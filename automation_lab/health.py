@@ -107,7 +107,7 @@ def _check_keys() -> str:
     return ""
 
 
-def _check_secrets() -> str:
+def secrets_fault() -> str:
     """One stored value for each key that has made some: a wrong key is seen here before a run needs it."""
     samples: dict[tuple[str, str], tuple[str, str]] = {}
     for kind, token, bind in _encrypted():
@@ -141,7 +141,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "database": _check_database,
     "migrations": _check_migrations,
     "encryption_keys": _check_keys,
-    "secrets": _check_secrets,
+    "secrets": secrets_fault,
     "worker": _check_worker,
 }
 

@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from automation_lab import VERSION, health, tokens
 from automation_lab.core import clock, crypto
+from automation_lab.management.commands import up
 
 LOCAL = {"HTTP_HOST": "localhost"}
 FOREIGN = {"REMOTE_ADDR": "203.0.113.9", "HTTP_HOST": "lab.example.com"}
@@ -108,6 +109,17 @@ def test_keys_that_do_not_fit_what_is_stored_make_it_not_ready(client, api, sett
 
     assert response.status_code == 503
     assert "cannot be decrypted" in response.json()["checks"]["secrets"]
+
+
+@pytest.mark.django_db
+def test_up_says_that_the_keys_do_not_fit_what_is_stored(api, settings):
+    settings.ENCRYPTION_KEYS = f"k1:{crypto.generate_key()}"
+    api.post("/v1/secrets", {"name": "TOKEN", "value": "a-value-to-keep"})
+    assert "decrypted" not in up._ready_text("127.0.0.1", 8000, 8001, first=False)
+
+    settings.ENCRYPTION_KEYS = f"k1:{crypto.generate_key()}"
+
+    assert "secret:TOKEN cannot be decrypted" in up._ready_text("127.0.0.1", 8000, 8001, first=False)
     assert "a-value-to-keep" not in response.content.decode()
 
 

@@ -14,7 +14,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, connections
 
-from automation_lab import addresses, checks
+from automation_lab import addresses, checks, health
 from automation_lab.serving import first_start, servers
 from automation_lab.serving.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from automation_lab.serving.process import become
@@ -42,8 +42,8 @@ class Command(BaseCommand):
         prepared = self._prepare()
         if demo:
             self._fill()
-        connections.close_all()
         ready_text = _ready_text(host, port, live_port, first=bool(prepared.username))
+        connections.close_all()
         use = server.descriptor if server else None
         command = _supervisor_command(host, port, live_port, workers, use)
         for descriptor in (lock, use):
@@ -127,6 +127,8 @@ def _ready_text(host: str, port: int, live_port: int, *, first: bool) -> str:
     ]
     if settings.API_OPEN:
         lines += ["", "  API_OPEN is on: programs on this machine need no token."]
+    if fault := health.secrets_fault():
+        lines += ["", f"  {fault}"]
     if first:
         lines += ["", "  Send a first webhook:", "", *(f"  {line}" for line in _curl_lines(base))]
     return "\n".join([*lines, ""])
