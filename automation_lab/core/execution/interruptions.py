@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from automation_lab.core.execution.claims import CANCELLED, REPLACED, STOPPING, TIMEOUT, Claim, Replaced
 
@@ -27,4 +27,7 @@ def end_of(claim: Claim, reason: str) -> End | None:
     """What an interruption for `reason` comes to; None: the execution is handed back. Raises Replaced."""
     if reason == REPLACED:
         raise Replaced(claim)
+    if reason == CANCELLED:
+        asked_for = claim.rows().values_list("error_message", flat=True).first()  # `queue.cancel` has noted why
+        return replace(ENDS[CANCELLED], error_message=asked_for or CANCELLED_MESSAGE)
     return None if reason == STOPPING else ENDS[reason]

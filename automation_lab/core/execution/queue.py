@@ -145,7 +145,8 @@ def cancel(execution: E, *, now: datetime, reason: str = CANCELLED_MESSAGE) -> E
         end(row, status="cancelled", now=now, error_message=reason)
     elif row.cancel_requested_at is None:
         row.cancel_requested_at = row.updated_at = now
-        row.save(update_fields=["cancel_requested_at", "updated_at"])
+        row.error_message = reason
+        row.save(update_fields=["cancel_requested_at", "updated_at", "error_message"])
     return row
 
 

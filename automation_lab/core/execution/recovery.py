@@ -162,7 +162,8 @@ def _take_over(executable: Executable, execution: Execution, *, now: datetime) -
         "%s %s: its worker %s is gone; %s", execution._meta.label, execution.pk, dead, reason or "runs again"
     )
     if execution.cancel_requested_at is not None:
-        queue.end(execution, status="cancelled", now=now, error_message=CANCELLED_MESSAGE)
+        asked_for = execution.error_message or CANCELLED_MESSAGE
+        queue.end(execution, status="cancelled", now=now, error_message=asked_for)
     elif reason:
         queue.end(execution, status="failed", now=now, error_message=reason)
     else:

@@ -13,7 +13,8 @@ from django.db.utils import IntegrityError
 from automation_lab.core import clock, correlation
 from automation_lab.core.exceptions import Conflict
 from automation_lab.core.execution import queue
-from automation_lab.core.execution.claims import Claim, Replaced
+from automation_lab.core.execution.claims import CANCELLED, Claim, Replaced
+from automation_lab.core.execution.interruptions import End, end_of
 from automation_lab.core.execution.tests.helpers import KIND, drop_jobs, jobs, take, together
 from tasks.models import ScheduledTask, TaskAttempt, TaskExecution
 from tasks.tests.factories import ScheduledTaskFactory, TaskExecutionFactory
@@ -295,6 +296,15 @@ def test_a_running_execution_is_asked_to_stop_and_the_first_asking_counts(waitin
     queue.cancel(waiting, now=now + HOUR)
 
     assert (stored(waiting).status, stored(waiting).cancel_requested_at) == ("running", now)
+
+
+@pytest.mark.django_db
+def test_a_running_execution_ends_with_the_reason_for_which_it_was_asked_to_stop(waiting):
+    claim = take(waiting)
+
+    queue.cancel(waiting, now=clock.database_now(), reason="Not wanted.")
+
+    assert end_of(claim, CANCELLED) == End("cancelled", "Not wanted.")
 
 
 @pytest.mark.django_db
