@@ -353,7 +353,7 @@ def test_a_key_still_answers_with_its_run_when_that_has_finished(api, task):
     assert (again.json()["id"], again.json()["status"]) == (pk, "success")
 
 
-@pytest.mark.parametrize("key", ["x" * 256, "schlüssel", "tab\tkey"])
+@pytest.mark.parametrize("key", ["x" * 256, "schlüssel", "tab\tkey", "", " "])
 def test_a_key_that_does_not_fit_is_refused(api, task, key):
     assert fields(start(api, task, key)) == {"Idempotency-Key"}
 

@@ -15,8 +15,13 @@ IDEMPOTENCY_KEY = OpenApiParameter(
 
 
 def idempotency_key(request: Request) -> str:
-    """The request's key, or "". Raises Invalid when it does not fit."""
-    key = request.headers.get("Idempotency-Key", "").strip()
-    if len(key) > 255 or not key.isascii() or not key.isprintable():
-        raise Invalid("Must be at most 255 printable ASCII characters.", field="Idempotency-Key")
+    """The request's key, or "" if it brings none. Raises Invalid when it does not fit.
+
+    An empty one does not: whoever sends it relies on a key, and one beyond ASCII arrives empty from the server.
+    """
+    if "Idempotency-Key" not in request.headers:
+        return ""
+    key = request.headers["Idempotency-Key"].strip()
+    if not 1 <= len(key) <= 255 or not key.isascii() or not key.isprintable():
+        raise Invalid("Must be 1 to 255 printable ASCII characters.", field="Idempotency-Key")
     return key
