@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from django.db import models
 from django.db.models import Q
 
@@ -196,6 +198,12 @@ class StepExecution(TimeStampedModel):
 
     def __str__(self) -> str:
         return f"{self.path} of run #{self.execution_id}"
+
+    @property
+    def waits_until(self) -> datetime | None:
+        """The end of its wait: its own, or that of its run."""
+        ends = (self.next_attempt_at, self.execution.deadline_at)
+        return min((end for end in ends if end is not None), default=None)
 
 
 class StepAttempt(Attempt):

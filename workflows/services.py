@@ -106,7 +106,11 @@ def check_workflow(workflow: Workflow) -> None:
 
 def warnings(workflow: Workflow) -> list[dict[str, str]]:
     """What does not keep the workflow from being saved, but from working as it is now."""
-    return [*triggers.warnings(workflow), *validation.warnings(workflow.steps)]
+    return [
+        *triggers.warnings(workflow),
+        *validation.warnings(workflow.steps),
+        *validation.long_waits(workflow.steps, workflow.timeout_seconds),
+    ]
 
 
 def definition_hash(workflow: Workflow) -> str:

@@ -108,11 +108,14 @@ def _waits(step: StepExecution, now: datetime) -> str:
         return ""
     is_retry = step.error is not None
     what = f"attempt {step.attempt + 1}" if is_retry else WORDS.get(step.type, "an event")
-    until = step.next_attempt_at
-    if until is None:
-        return f"Waits for {what}, without a limit"
+    until, end = step.next_attempt_at, step.execution.deadline_at
     word = "at" if is_retry else "until"
-    return f"Waits for {what} {word} {until:%Y-%m-%d %H:%M:%S} UTC, {show.relative(until, now)}"
+    waits = f"Waits for {what} {word} {_instant(until, now)}" if until else f"Waits for {what}, without a limit"
+    return f"{waits}; the run ends {_instant(end, now)}" if end and (until is None or end < until) else waits
+
+
+def _instant(instant: datetime, now: datetime) -> str:
+    return f"{instant:%Y-%m-%d %H:%M:%S} UTC, {show.relative(instant, now)}"
 
 
 def approvals_panel(run: WorkflowExecution, *, may_decide: bool, now: datetime) -> Panel:
@@ -132,5 +135,5 @@ def _approval_cells(step: StepExecution, *, may_decide: bool, now: datetime) -> 
         show.two_lines(show.link(url, "Approve or reject"), step.path) if may_decide else step.path,
         show.preformatted(str(state.get("message") or "")) or show.EMPTY,
         f"{len(state.get('decisions') or [])} of {state.get('required', 1)}",
-        show.when_both(step.next_attempt_at, now=now),
+        show.when_both(step.waits_until, now=now),
     ]

@@ -13,7 +13,7 @@ from automation_lab.core.execution import retry
 from tasks.models import Secret
 from workflows.definitions import visibility
 from workflows.definitions.tree import Placed, child_sequences, walk
-from workflows.steps.base import Steps, StepType, step_types
+from workflows.steps.base import Steps, StepType, WaitingType, step_types
 
 MAX_STEPS = 200
 MAX_DEPTH = 5
@@ -93,6 +93,16 @@ def warnings(steps: Steps) -> list[dict[str, str]]:
     ]
     seen = visibility.References(steps)
     return [*missing, *_missing_secrets(seen.secrets), *seen.found.warnings]
+
+
+def long_waits(steps: Steps, timeout_seconds: int) -> Iterator[dict[str, str]]:
+    """Warnings about steps that may wait for longer than a run may last."""
+    for item in walk(steps):
+        step_type = step_types.get(item.step["type"])
+        seconds = step_type.wait_seconds(item.step.get("config") or {}) if isinstance(step_type, WaitingType) else None
+        if seconds is not None and seconds > timeout_seconds:
+            detail = f"It may wait {seconds:,.0f} seconds, but `timeout_seconds` ends a run after {timeout_seconds:,}."
+            yield {"path": f"{item.where}.config", "detail": detail}
 
 
 def _missing_secrets(places: dict[str, str]) -> Iterator[dict[str, str]]:

@@ -6,6 +6,7 @@ import contextlib
 from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import Group, User
 
 from automation_lab.core import json_schema
@@ -105,7 +106,11 @@ class ApprovalStep(WaitingType):
         groups = _missing(config.get("groups"), Group.objects.all(), "name")
         found = [f"There is no active user {name!r}." for name in people]
         found += [f"There is no group {name!r}." for name in groups]
-        return [*found, *missing_channels(config["notify"])] if "notify" in config else found
+        if config.get("notify"):
+            found += missing_channels(config["notify"])
+            if not settings.PUBLIC_URL:
+                found.append("PUBLIC_URL is not set, so the channels are told a path that nobody outside can follow.")
+        return found
 
 
 def _tell(channels: str | list[str], question: str, context: StepContext) -> None:

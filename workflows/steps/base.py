@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from automation_lab.core import expressions
+from automation_lab.core import expressions, json_schema
 from automation_lab.core.cancellation import Cancellation
 from automation_lab.core.execution.failures import RunError
 from automation_lab.core.expressions import Reference
@@ -135,7 +135,14 @@ class Wait:
 
 
 class WaitingType(StepType):
-    """A step that takes time without holding a worker."""
+    """A step that takes time without holding a worker. `longest_wait` is the setting that says how much, if one does."""
+
+    longest_wait = "timeout_seconds"
+
+    def wait_seconds(self, config: dict[str, Any]) -> float | None:
+        """How long it may wait; None if that is not known before the run."""
+        seconds = json_schema.with_defaults(config, self.config_schema).get(self.longest_wait)
+        return seconds if isinstance(seconds, int | float) else None
 
     @abstractmethod
     def begin(self, *, config: dict[str, Any], context: StepContext) -> Any | Wait:

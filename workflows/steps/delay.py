@@ -23,6 +23,7 @@ class DelayStep(WaitingType):
 
     key = "delay"
     title = "Delay"
+    longest_wait = "seconds"
     config_schema = {
         "type": "object",
         "additionalProperties": False,

@@ -37,6 +37,7 @@ def test_a_visitor_sees_the_question_and_the_form_escaped(visitor, asked):
     html = response.content.decode()
     assert response.status_code == 200
     assert run.workflow.name in html
+    assert f'until <time datetime="{run.deadline_at:%Y-%m-%dT%H:%M}' in html
     assert "Refund?" in html
     assert '<select name="form.reason"' in html
     assert "<script" not in html and "<b>bold" not in html

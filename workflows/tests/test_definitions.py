@@ -270,9 +270,36 @@ def test_a_link_without_a_public_address_is_warned_about(settings):
     steps = [send, {"id": "ok", "type": "approval"}]
 
     assert warned(*steps) == ["steps[0].config.message"]
+    assert warned({"type": "approval", "config": {"notify": ["x"]}}) == ["steps[0].config"] * 2
 
     settings.PUBLIC_URL = "https://lab.example.com"
     assert warned(*steps) == []
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"type": "approval"},
+        {"type": "wait_for_webhook", "config": {"timeout_seconds": 3_601}},
+        {"type": "delay", "config": {"seconds": 3_601}},
+    ],
+    ids=str,
+)
+def test_a_wait_for_longer_than_the_run_is_warned_about(step):
+    steps = validation.normalised([step])
+
+    [warning] = validation.long_waits(steps, 3_600)
+
+    assert warning["path"] == "steps[0].config"
+    assert "`timeout_seconds` ends a run after 3,600" in warning["detail"]
+    assert list(validation.long_waits(steps, 259_200)) == []
+
+
+@pytest.mark.parametrize("seconds", ["{{ vars.n }}", 3_600], ids=str)
+def test_a_wait_that_fits_or_is_not_known_is_not_warned_about(seconds):
+    step = {"type": "delay", "config": {"seconds": seconds}}
+
+    assert list(validation.long_waits(validation.normalised([step]), 3_600)) == []
 
 
 @pytest.mark.django_db

@@ -77,6 +77,16 @@ def test_a_waiting_step_says_for_what_and_until_when(console, fields, words):
     assert fields["status"] == "interrupted" or f"{until:%Y-%m-%d %H:%M:%S} UTC, in 2 h" in html
 
 
+@pytest.mark.parametrize("fields", [{"type": "delay"}, {"type": "sub_workflow", "next_attempt_at": None}], ids=str)
+def test_a_step_that_may_wait_for_longer_than_its_run_says_when_that_ends(console, fields):
+    now = datetime.now(UTC)
+    run = WorkflowExecutionFactory(status="running", deadline_at=now + timedelta(minutes=61))
+    step = {"status": "waiting", "next_attempt_at": now + timedelta(days=3), **fields}
+    StepExecutionFactory(execution=run, **step)
+
+    assert f"; the run ends {run.deadline_at:%Y-%m-%d %H:%M:%S} UTC, in 1 h" in html_of(console, run)
+
+
 def test_a_failed_step_says_why_in_the_tree_escaped(console):
     step = StepExecutionFactory(status="failed", name=CANARY, error={"message": CANARY})
 
@@ -162,6 +172,7 @@ def test_a_run_that_waits_for_approval_leads_to_the_decision(console, asked, dja
         html = html_of(console, asked.execution)
 
     assert "Waits for approval" in html
+    assert f"{asked.execution.deadline_at:%Y-%m-%d %H:%M:%S} UTC" in html.partition("Waits for approval")[2][:5_000]
     assert approval_url(asked) in html
     assert "<script>alert" not in html
 
