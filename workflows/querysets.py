@@ -25,11 +25,11 @@ class WorkflowExecutionQuerySet(models.QuerySet["WorkflowExecution"]):
             *(
                 field.name
                 for field in self.model._meta.concrete_fields
-                if field.name not in ("trigger_data", "variables")
+                if field.name not in ("trigger_data", "variables", "output")
             ),
             "workflow__name",
             "version__number",
         )
 
     def with_history(self) -> WorkflowExecutionQuerySet:
-        return self.with_workflow().prefetch_related("steps", "steps__attempts", "log_lines")
+        return self.with_workflow().prefetch_related("steps", "log_lines")

@@ -57,12 +57,19 @@ def trigger_names(execution: WorkflowExecution) -> dict[str, Any]:
         "headers": Headers([]),
         "query": {},
         "method": "",
-        "id": execution.dedupe_key.removeprefix("event:") if execution.event_type else None,
+        "id": _event_id(execution) if execution.event_type else None,
         "received_at": None,
     }
     if execution.webhook is not None:
         names = _request_names(execution.webhook)
     return {**names, "data": execution.trigger_data, "body": execution.trigger_data}
+
+
+def _event_id(execution: WorkflowExecution) -> str:
+    """A resumed run has the event of the run where it began."""
+    while not execution.dedupe_key and execution.resumed_from is not None:
+        execution = execution.resumed_from
+    return execution.dedupe_key.removeprefix("event:")
 
 
 def webhook_names(webhook: Webhook) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from automation_lab.core.exceptions import Conflict, Invalid
-from workflows import services
+from workflows import resume, services
 from workflows.models import WorkflowExecution
 from workflows.tests.helpers import error_of, output_of
 from workflows.triggering import events
@@ -61,6 +61,18 @@ def test_the_run_sees_the_event(listener, drive):
     [run] = emit(payload={"n": 1}, event_id="evt_7")
 
     assert drive(run).variables == {"name": "order.paid", "id": "evt_7", "n": 1}
+
+
+def test_a_resumed_run_sees_the_same_event(listener, drive):
+    fail = {"id": "f", "type": "fail", "config": {"message": "{{ trigger.id }} {{ trigger.event_type }}"}}
+    listener(event="order.paid", steps=[fail])
+    [run] = emit(payload={"n": 1}, event_id="evt_7")
+
+    run = drive(run)
+    for _ in range(2):
+        run = drive(resume.resume(execution=run, plan=resume.plan(execution=run)))
+
+    assert error_of(run, "f")["message"] == "evt_7 order.paid"
 
 
 def test_a_filter_judges_the_event(listener):

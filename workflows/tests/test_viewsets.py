@@ -216,6 +216,16 @@ def test_a_list_costs_the_same_for_any_number_of_rows(api, django_assert_num_que
         assert len(api.get(path).json()["results"]) == size
 
 
+def test_a_list_of_runs_leaves_their_documents_in_the_database(api, django_assert_num_queries):
+    WorkflowExecutionFactory()
+    api.get(RUNS)
+
+    with django_assert_num_queries(3) as queries:
+        api.get(RUNS)
+    read = queries.captured_queries[-1]["sql"]
+    assert [name for name in ("trigger_data", "variables", "output") if f'"{name}"' in read] == []
+
+
 @pytest.mark.parametrize("size", [1, 20])
 def test_a_run_costs_the_same_for_any_number_of_steps(api, django_assert_num_queries, size):
     run = WorkflowExecutionFactory()
@@ -223,7 +233,7 @@ def test_a_run_costs_the_same_for_any_number_of_steps(api, django_assert_num_que
     WorkflowLogFactory.create_batch(size, execution=run)
     api.get(f"{RUNS}/{run.pk}")
 
-    with django_assert_num_queries(5):  # token, run, steps, attempts, log
+    with django_assert_num_queries(4):  # token, run, steps, log
         data = api.get(f"{RUNS}/{run.pk}").json()
     assert (len(data["step_results"]), len(data["logs"])) == (size, size)
 
