@@ -7,7 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import InterfaceError, OperationalError, ProgrammingError
 from django.utils.dateparse import parse_datetime
+from psycopg.errors import UndefinedTable
 
 from automation_lab.core.exceptions import AutomationLabError, Invalid
 
@@ -24,11 +26,23 @@ class LabCommand(BaseCommand):
             code = self.work(**options)
         except AutomationLabError as error:
             raise CommandError(_sentences(error), returncode=USAGE if isinstance(error, Invalid) else FAILED) from error
+        except (InterfaceError, OperationalError, ProgrammingError) as error:
+            raise _database_error(error) from error
         if code:
             raise SystemExit(code)
 
     def usage(self, message: str) -> CommandError:
         return CommandError(message, returncode=USAGE)
+
+
+def _database_error(error: Exception) -> Exception:
+    """What the state of the database explains as a sentence; a fault of ours as it is."""
+    if isinstance(error.__cause__, UndefinedTable):
+        return CommandError("The database has no tables yet, or old ones: run migrate, or start the lab, first.")
+    if isinstance(error, ProgrammingError):
+        return error
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return CommandError(f"The database does not answer: {reason}")
 
 
 def instant(text: str) -> datetime:
