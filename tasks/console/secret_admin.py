@@ -69,27 +69,40 @@ def describe_secret(secret: Secret) -> str:
     return f"Set {since} ago{f', ends …{secret.last4}' if secret.last4 else ''}."
 
 
+class WriteOnlyAdmin(ServiceAdmin):
+    """For rows with a part that is never shown: who may only look sees `seen_fieldsets`, which say what is set."""
+
+    seen_fieldsets: list[Any]
+    state_fieldsets: list[Any]
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        if obj is None:
+            return self.fieldsets
+        return [
+            *(self.fieldsets if self.has_change_permission(request, obj) else self.seen_fieldsets),
+            *self.state_fieldsets,
+        ]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """What is stored is bound to the name, which configurations, tasks and workflows hold."""
+        return [*super().get_readonly_fields(request, obj), *(["name"] if obj else [])]
+
+
 @admin.register(Secret)
-class SecretAdmin(ServiceAdmin):
+class SecretAdmin(WriteOnlyAdmin):
     form = SecretForm
     list_display = ["name", "show_value", "show_hosts", "description", "show_last_used_at", "show_rotated_at"]
     search_fields = ["name", "description"]
     date_hierarchy = "created_at"
     list_defer = ["ciphertext"]
     fieldsets = [section(None, "name description value allowed_hosts")]
+    seen_fieldsets = [section(None, "name description show_value show_hosts")]
     state_fieldsets = [section("State", "show_last_used_at|show_rotated_at show_created_at|show_updated_at")]
 
     show_last_used_at = when_column("last_used_at", ordering=True)
     show_rotated_at = when_column("rotated_at", "Value set", ordering=True)
     show_created_at = when_column("created_at")
     show_updated_at = when_column("updated_at")
-
-    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        return [*self.fieldsets, *self.state_fieldsets] if obj else self.fieldsets
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        """The stored value is bound to the name, which configurations hold."""
-        return [*super().get_readonly_fields(request, obj), *(["name"] if obj else [])]
 
     @display(description="Value")
     def show_value(self, secret: Secret) -> str:
@@ -140,7 +153,7 @@ class ChannelForm(ServiceForm):
 
 
 @admin.register(NotificationChannel)
-class NotificationChannelAdmin(ServiceAdmin):
+class NotificationChannelAdmin(WriteOnlyAdmin):
     form = ChannelForm
     list_display = ["name", "kind", "target_hint", "enabled", "show_last_sent_at", "show_health"]
     list_filter = [("kind", ChoicesDropdownFilter), ("enabled", BooleanRadioFilter)]
@@ -150,19 +163,13 @@ class NotificationChannelAdmin(ServiceAdmin):
     list_defer = ["target_ciphertext"]
     autocomplete_fields = ["secret"]
     fieldsets = [section(None, "name kind target secret enabled throttle_seconds")]
+    seen_fieldsets = [section(None, "name kind target_hint secret enabled throttle_seconds")]
     state_fieldsets = [section("State", "show_last_sent_at show_last_error show_created_at|show_updated_at")]
 
     show_last_sent_at = when_column("last_sent_at")
     show_last_error = text_column("last_error")
     show_created_at = when_column("created_at")
     show_updated_at = when_column("updated_at")
-
-    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        return [*self.fieldsets, *self.state_fieldsets] if obj else self.fieldsets
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        """The stored target is bound to the name, which tasks and workflows hold."""
-        return [*super().get_readonly_fields(request, obj), *(["name"] if obj else [])]
 
     @display(description="Health")
     def show_health(self, channel: NotificationChannel) -> Any:

@@ -316,3 +316,14 @@ def test_another_kind_of_channel_needs_its_target(console):
 
     assert "target" in response.context["adminform"].form.errors
     assert NotificationChannel.objects.get().kind == "slack"
+
+
+def test_who_may_only_look_sees_that_values_are_set(as_role):
+    secret = SecretFactory(value="canary-value-1234", last4="1234")
+    channel = NotificationChannelFactory(kind="slack", target_hint="https://hooks.example.com/…")
+    viewer = as_role("viewer")
+
+    assert "…1234" in viewer.get(page("secret", "change", secret.pk)).content.decode()
+    assert (
+        "https://hooks.example.com/…" in viewer.get(page("notificationchannel", "change", channel.pk)).content.decode()
+    )
