@@ -286,7 +286,7 @@ def test_a_run_asked_to_cancel_during_an_attempt_that_fails_is_not_tried_again(s
         ({"body_type": "form", "body": "text", "method": "POST"}, "configuration.body", "object"),
         ({"extract": {"x": "response.body.nothing.there"}}, "expression", "nothing"),
         ({"response": "json"}, "validation.json", "JSON"),
-        ({"max_bytes": 5}, "runtime.too_large", "longer"),
+        ({"max_bytes": 5}, "runtime.too_large", "longer than 5 bytes"),
     ],
 )
 def test_a_run_that_cannot_be_made_fails_with_the_reason(serve, run, config, code, hint):

@@ -260,7 +260,7 @@ async def _read_body(response: httpx.Response, method: str, max_bytes: int) -> b
     encoding = response.headers.get("content-encoding", "")
     declared = response.headers.get("content-length", "")
     if method != "HEAD" and not encoding and declared.isdecimal() and int(declared) > max_bytes:
-        raise TooLarge
+        raise TooLarge(max_bytes)
     body = BoundedBody(encoding, max_bytes)
     async for chunk in response.aiter_raw():
         body.feed(chunk)
@@ -312,7 +312,9 @@ def _translated_errors(progress: Progress, timeout_seconds: float) -> Iterator[N
     except Blocked as exc:
         raise _blocked(exc, progress) from exc
     except TooLarge as exc:
-        raise HttpError("The answer is longer than allowed.", code="runtime.too_large", request_sent=True) from exc
+        raise HttpError(
+            f"The answer is {exc}, the most that is read.", code="runtime.too_large", request_sent=True
+        ) from exc
     except (httpx.HTTPError, BadEncoding, OSError) as exc:
         raise _failure(exc, progress, timeout_seconds) from exc
 

@@ -11,7 +11,10 @@ _SLACK_BYTES = 64 * 1024
 
 
 class TooLarge(Exception):
-    """More bytes than the limit."""
+    """More bytes than the limit, which it is raised with."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"longer than {limit:,} bytes")
 
 
 class BadEncoding(Exception):
@@ -32,13 +35,13 @@ class BoundedBody:
         """Take the next bytes of the wire. Raises TooLarge, BadEncoding."""
         self._taken += len(chunk)
         if self._taken > self._limit + _SLACK_BYTES:
-            raise TooLarge
+            raise TooLarge(self._limit)
         if self._encoding in {"gzip", "deflate"}:
             self._decode(chunk)
         else:
             self._body += chunk
         if len(self._body) > self._limit:
-            raise TooLarge
+            raise TooLarge(self._limit)
 
     def finish(self) -> bytes:
         """The whole body. Raises BadEncoding if it ended too early."""
@@ -64,7 +67,7 @@ class BoundedBody:
         except zlib.error:
             raise BadEncoding from None
         if len(self._body) > self._limit:
-            raise TooLarge
+            raise TooLarge(self._limit)
         return decoder.unused_data
 
     def _window(self, chunk: bytes) -> int:
