@@ -128,7 +128,7 @@ def _runs(title: str, label: str, number: int, live: int) -> Card:
 
 
 def _failures(title: str, label: str, number: int) -> Card:
-    url = show.list_url(label, status__exact="failed")
+    url = show.list_url(label, status__in=",".join(BAD))
     return Card(title, _number(number), "failed or timed out", url, alarming=number > 0)
 
 
@@ -194,7 +194,7 @@ def _grouped(executions: Any, now: datetime, **names: F) -> list[dict[str, Any]]
 
 
 def _failed(row: dict[str, Any], label: str, owner: str) -> Trouble:
-    url = show.list_url(label, **{owner: row["owner"], "status__exact": "failed"})
+    url = show.list_url(label, **{owner: row["owner"], "status__in": ",".join(BAD)})
     return Trouble(
         show.label(f"{row['number']} failed", "bad"),
         row["name"],

@@ -167,6 +167,20 @@ def test_a_busy_lab_shows_its_failures_within_12_queries(member, django_assert_m
     assert "Send the first webhook" not in html
 
 
+def test_the_overview_leads_to_the_runs_that_it_counts_as_failed(console):
+    export = ScheduledTaskFactory(name="nightly export")
+    TaskExecutionFactory(status="timeout", task=export)
+    TaskExecutionFactory(status="failed", task=export)
+    TaskExecutionFactory(status="success", task=export)
+
+    overview = console.get(reverse("admin:index")).context["overview"]
+    card = next(card for card in overview["cards"] if card.title == "Failed task runs")
+    trouble = next(trouble for trouble in overview["troubles"] if trouble.title == "nightly export")
+
+    assert card.value == "2"
+    assert [console.get(found.url).context["cl"].result_count for found in (card, trouble)] == [2, 2]
+
+
 def test_the_overview_names_the_schedules_that_are_set_aside(console):
     WorkflowFactory(name="payroll", schedule_error="Mars/Base is not a time zone")
     ScheduledTaskFactory(name="export", schedule_error="never fires")
