@@ -36,6 +36,10 @@ def test_list_and_detail_have_forms(browser, workflow):
     assert "PUT request" not in detail
 
 
+def test_the_pages_fit_small_screens(browser):
+    assert 'name="viewport" content="width=device-width' in page(browser, "/v1/things")
+
+
 def test_the_forms_offer_only_what_may_be_sent(browser, workflow):
     content = re.search(
         r'data-override="content"[^>]*>(.*?)</textarea>', page(browser, f"/v1/things/{workflow.pk}"), re.S
