@@ -282,12 +282,13 @@ class ScheduledTaskAdmin(ServiceAdmin):
             words.upcoming(instance, now=timezone.now()),
             panel_of(
                 "Latest runs",
-                ["Run", "Status", "Trigger", "Attempt", "Duration", "Created", "Error"],
+                ["Run", "Status", "Trigger", "Slot", "Attempt", "Duration", "Created", "Error"],
                 instance.executions.order_by("-id").defer("input_data", "output_data"),
                 lambda run: [
                     show.object_link("tasks.taskexecution", run.pk, f"#{run.pk}"),
                     show.state(run.status),
                     run.trigger,
+                    words.slot_of(run),
                     run.attempt,
                     show.duration(run.duration_ms),
                     show.when(run.created_at),

@@ -23,6 +23,7 @@ from automation_lab.core.execution.admin import (
 )
 from tasks import services
 from tasks.commands import access
+from tasks.console import words
 from tasks.models import TaskAttempt, TaskExecution, TaskLog
 
 LOG_LINES = 200
@@ -35,6 +36,7 @@ class TaskExecutionAdmin(ExecutionAdmin):
         "show_status",
         "show_task",
         "show_trigger",
+        "show_slot",
         "attempt",
         "show_duration",
         "show_created_at",
@@ -78,6 +80,10 @@ class TaskExecutionAdmin(ExecutionAdmin):
     @display(description="Trigger")
     def show_trigger(self, execution: TaskExecution) -> str:
         return execution.trigger
+
+    @display(description="Slot")
+    def show_slot(self, execution: TaskExecution) -> SafeString:
+        return words.slot_of(execution)
 
     def offers(self, instance: TaskExecution, name: str) -> bool:
         return instance.is_finished if name == "retry" else not instance.is_finished

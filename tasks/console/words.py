@@ -14,7 +14,7 @@ from automation_lab.core.admin import Panel
 from automation_lab.core.console import display as show
 from automation_lab.core.exceptions import Invalid
 from tasks.console.history import History, RecentRun
-from tasks.models import ScheduledTask
+from tasks.models import ScheduledTask, TaskExecution
 from tasks.scheduling import previews, ticking
 
 UPCOMING_RUNS = 5
@@ -70,6 +70,12 @@ def _tooltip(run: RecentRun) -> str:
     if run.duration_ms is not None:
         parts.append(show.duration(run.duration_ms))
     return "\n".join([", ".join(parts), *([run.error] if run.error else [])])
+
+
+def slot_of(run: TaskExecution) -> SafeString:
+    """The slot that `run` is for, and how many after it it stands for, too."""
+    more = f" and {run.count - 1} more" if run.count > 1 else ""
+    return format_html("{}{}", show.when(run.scheduled_for), more)
 
 
 def upcoming(task: ScheduledTask, *, now: datetime) -> Panel:

@@ -55,6 +55,15 @@ def test_the_list_shows_runs_as_cells_that_say_what_happened(console):
     assert "<script>alert" not in html
 
 
+def test_runs_say_which_slots_they_stand_for(console):
+    slot = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
+    missed = TaskExecutionFactory(status="missed", trigger="schedule", scheduled_for=slot, count=3)
+
+    for url in (page("taskexecution", "changelist"), page("scheduledtask", "change", missed.task_id)):
+        html = text_of(console.get(url))
+        assert re.search(r"2026-03-01 09:30:00 UTC</span><span>[^<]*</span></time> and 2 more", html)
+
+
 @pytest.mark.parametrize(
     ("fields", "word"),
     [
