@@ -9,7 +9,7 @@ from automation_lab.core.execution.results import MAX_OUTPUT_BYTES, storable
 from automation_lab.core.safe_json import dump
 from tasks.handlers import http_call
 from tasks.handlers.api_call import extracted
-from workflows.steps.base import Fault, StepContext, StepType, condition_faults
+from workflows.steps.base import Fault, StepContext, StepType, condition_faults, url_warnings
 
 
 class ApiCallStep(StepType):
@@ -35,6 +35,9 @@ class ApiCallStep(StepType):
 
     def is_safe_to_repeat(self, config: dict[str, Any]) -> bool:
         return http_call.is_safe_to_repeat(config)
+
+    def warnings(self, config: dict[str, Any]) -> list[str]:
+        return url_warnings(config.get("url"))
 
     def check(self, config: dict[str, Any], names: set[str]) -> list[Fault]:
         extract = config.get("extract")

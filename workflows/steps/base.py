@@ -17,6 +17,7 @@ from automation_lab.core.cancellation import Cancellation
 from automation_lab.core.execution.failures import RunError
 from automation_lab.core.expressions import Reference
 from automation_lab.core.http import HttpClient
+from automation_lab.core.outbound import Blocked, check_url, policy_from_settings
 from automation_lab.core.registry import Registry
 from tasks.handlers.http_call import CallContext
 
@@ -269,6 +270,17 @@ def child_error(result: BranchResult, what: str) -> RunError:
 
 
 step_types: Registry[StepType] = Registry("step types")
+
+
+def url_warnings(url: Any) -> list[str]:
+    """What the rules for outbound requests say against an address that is known on save; names are not looked up."""
+    if not isinstance(url, str) or expressions.has_expression(url):
+        return []
+    try:
+        check_url(url, policy_from_settings())
+    except Blocked as blocked:
+        return [f"As the lab is set up, {url[:200]} is not called: {blocked.message}"]
+    return []
 
 
 def condition_faults(source: Any, names: set[str], path: str) -> list[Fault]:

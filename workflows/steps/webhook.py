@@ -11,7 +11,7 @@ from tasks.handlers import webhook
 from tasks.models import NotificationChannel
 from tasks.notifying import channels
 from tasks.secret_context import reveal_secret
-from workflows.steps.base import StepContext, StepType
+from workflows.steps.base import StepContext, StepType, url_warnings
 
 PROPERTIES = {
     **webhook.CONFIG_SCHEMA["properties"],
@@ -52,6 +52,8 @@ class WebhookStep(StepType):
 
     def warnings(self, config: dict[str, Any]) -> list[str]:
         name = config.get("channel")
+        if name is None:
+            return url_warnings(config.get("url"))
         if not isinstance(name, str) or has_expression(name) or _channels().filter(name=name).exists():
             return []
         return [f"There is no channel {name!r} of kind webhook that is switched on: the step fails until there is."]

@@ -276,6 +276,24 @@ def test_a_link_without_a_public_address_is_warned_about(settings):
     assert warned(*steps) == []
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize("step_type", ["api_call", "webhook"])
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("ftp://a.example/x", "Only http and https URLs are called."),
+        ("http://10.0.0.1/x", "This address is not on the public internet."),
+        ("https://a.example:9999/x", "Port 9999 is not in OUTBOUND_PORTS."),
+        ("https://a.example/x", ""),
+        ("http://{{ vars.host }}:9999/x", ""),
+    ],
+)
+def test_an_address_that_is_not_called_is_warned_about(step_type, url, reason):
+    found = validation.warnings(validation.normalised([{"type": step_type, "config": {"url": url}}]))
+
+    assert [warning["detail"].partition(": ")[2] for warning in found] == ([reason] if reason else [])
+
+
 @pytest.mark.parametrize(
     "step",
     [

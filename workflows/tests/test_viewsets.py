@@ -79,8 +79,9 @@ def test_the_documents_workflow_fails_with_a_clear_error_while_parts_are_missing
     assert run.error_message.startswith("Step validate: There is no schema named 'order': add it")
 
 
-def test_the_documents_workflow_runs_once_its_parts_are_there(api, drive, serve):
+def test_the_documents_workflow_runs_once_its_parts_are_there(api, drive, serve, settings):
     server = serve({"charged": True})
+    settings.OUTBOUND_ALLOW = server.url.removeprefix("http://")
     document = ORDER_PROCESSING.replace("https://api.payment.com/charge", f"{server.url}/charge")
     workflow_id = send(api, WORKFLOWS, document).json()["id"]
     assert (
