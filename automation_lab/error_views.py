@@ -43,7 +43,8 @@ def locked_out(request: HttpRequest, response: HttpResponse | None, credentials:
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return _answer(request, 404, "not_found", "There is nothing at this address.")
+    below_v1 = " /docs describes those that there are." if wants_problem(request) else ""
+    return _answer(request, 404, "not_found", f"There is nothing at this address.{below_v1}")
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

@@ -73,6 +73,8 @@ def exception_handler(exc: Exception, context: Mapping[str, Any]) -> Response | 
     if found is None:
         return None
     status, code, detail, errors = found
+    if isinstance(exc, exceptions.MethodNotAllowed):
+        detail = f"{request.method} is not possible here; {', '.join(context['view'].allowed_methods)} are."
     body = problem(status=status, detail=detail, code=code, path=request.path, errors=errors)
     response = Response(body, status=status, headers=_headers(exc, status))
     response.error_class = type(exc).__name__  # type: ignore[attr-defined]  # for the API log
@@ -90,6 +92,9 @@ def describe(exc: BaseException) -> tuple[int, str, str, list[dict[str, Any]]] |
         return _describe_validation(serializers.as_serializer_error(exc))
     if isinstance(exc, django_exceptions.PermissionDenied):
         return 403, "permission_denied", str(exc) or "You may not do this.", []
+    if isinstance(exc, exceptions.NotAcceptable):
+        offered = ", ".join(renderer.media_type for renderer in exc.available_renderers or [])
+        return 406, _code(exc), f"The Accept header asks for none of {offered}.", []
     if isinstance(exc, exceptions.APIException):
         return exc.status_code, _code(exc), str(exc.detail), []
     if isinstance(exc, AutomationLabError):

@@ -166,8 +166,17 @@ def test_unknown_methods_and_formats(api):
     assert api.get("/v1/things?format=yaml").status_code == 404
 
 
+def test_a_method_or_format_that_is_not_there_is_refused_with_those_that_are(api):
+    method = api.put("/v1/things").json()
+    format_ = api.get("/v1/things", HTTP_ACCEPT="text/csv").json()
+
+    assert method["detail"] == "PUT is not possible here; GET, POST, HEAD, OPTIONS are."
+    assert format_["detail"] == "The Accept header asks for none of application/json, text/html."
+
+
 def test_addresses_without_a_view_are_problems_below_v1_and_pages_elsewhere(api):
     assert api.get("/v1/nothing").json()["type"] == "urn:automation-lab:problem:not_found"
+    assert "/docs" in api.get("/v1/").json()["detail"]
     page = api.get("/nothing")
     assert page.status_code == 404
     assert b"<h1>Not Found</h1>" in page.content
