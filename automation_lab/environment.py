@@ -311,7 +311,10 @@ def _parse_database_url(url: str) -> dict[str, Any]:
 def email(url: str) -> dict[str, Any]:
     """Django's mail settings of `url`."""
     try:
-        return environ.Env.email_url_config(url)
+        found: dict[str, Any] = environ.Env.email_url_config(url)
+        if found["EMAIL_BACKEND"].endswith("smtp.EmailBackend") and not found["EMAIL_HOST"]:
+            raise ValueError("names no host")
+        return found
     except (ImproperlyConfigured, ValueError):
         hint = "Write smtp://user:password@host:25, smtp+tls://user:password@host:587, smtp+ssl://… or consolemail://."
         problems.append(Problem("EMAIL_URL", "EMAIL_URL is not the address of a mail server.", hint))

@@ -165,11 +165,12 @@ def test_what_is_no_postgresql_address_is_a_problem_that_keeps_the_password(url,
     assert "hunter2" not in str(found)
 
 
-def test_an_unknown_mail_scheme_is_a_problem_that_keeps_the_password(monkeypatch):
+@pytest.mark.parametrize("url", ["pigeon://user:hunter2@host", "smtp://user:hunter2@", "smtp+tls://user:hunter2@:587"])
+def test_what_is_no_mail_server_is_a_problem_that_keeps_the_password(url, monkeypatch):
     found: list[Problem] = []
     monkeypatch.setattr(environment, "problems", found)
 
-    settings = environment.email("pigeon://user:hunter2@host")
+    settings = environment.email(url)
 
     assert settings["EMAIL_BACKEND"].endswith("console.EmailBackend")
     assert found[0].name == "EMAIL_URL"
