@@ -46,6 +46,13 @@ class ScheduledTaskSerializer(StrictModelSerializer):
         return services.update_task(task=instance, changes=validated_data)
 
 
+class ScheduledTaskSummarySerializer(ScheduledTaskSerializer):
+    """A task in lists: without its last output."""
+
+    class Meta(ScheduledTaskSerializer.Meta):
+        fields = [name for name in ScheduledTaskSerializer.Meta.fields if name != "last_output"]
+
+
 class TaskAttemptSerializer(serializers.ModelSerializer[TaskAttempt]):
     class Meta:
         model = TaskAttempt

@@ -32,6 +32,7 @@ from tasks.serializers import (
     NextRunsSerializer,
     PauseSerializer,
     ScheduledTaskSerializer,
+    ScheduledTaskSummarySerializer,
     SchedulePreviewRequestSerializer,
     SchedulePreviewSerializer,
     StartTaskSerializer,
@@ -51,6 +52,13 @@ class ScheduledTaskViewSet(LabModelViewSet):
     scope_area = "tasks"
     action_permissions = {"preview_schedule": "view"}
     extra_query_parameters = ("count",)
+
+    def get_queryset(self) -> QuerySet[ScheduledTask]:
+        queryset = super().get_queryset()
+        return queryset.defer("last_output") if self.action == "list" else queryset
+
+    def get_serializer_class(self) -> type[Any]:
+        return ScheduledTaskSummarySerializer if self.action == "list" else super().get_serializer_class()
 
     def perform_create(self, serializer: BaseSerializer[Any]) -> Any:
         asked = serializer.validated_data
@@ -138,7 +146,7 @@ class TaskExecutionViewSet(mixins.RetrieveModelMixin, mixins.ListModelMixin, Lab
 
     def get_queryset(self) -> QuerySet[TaskExecution]:
         if self.action == "list":
-            return TaskExecution.objects.with_task().defer("output_data")
+            return TaskExecution.objects.with_task().defer("output_data", "task__last_output")
         return TaskExecution.objects.with_history()
 
     def get_serializer_class(self) -> type[Any]:

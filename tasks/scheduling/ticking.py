@@ -23,7 +23,7 @@ BATCH = 200
 
 def tick(now: datetime) -> datetime | None:
     """Record what is due at `now`. Returns when to look again: at the next slot of any task, None without one."""
-    scheduled = ScheduledTask.objects.filter(enabled=True, archived_at__isnull=True)
+    scheduled = ScheduledTask.objects.filter(enabled=True, archived_at__isnull=True).defer("last_output")
     return ticker.fire_due(scheduled, fire, now=now, batch=BATCH)
 
 

@@ -444,6 +444,17 @@ def test_a_tick_asks_as_often_for_fifty_tasks_as_for_one(overlap):
     assert len(for_one) <= 12
 
 
+def test_a_tick_reads_no_outputs():
+    """One may have 256 KB, and a batch 200 tasks, every second."""
+    report = task()
+
+    with CaptureQueriesContext(connection) as queries:
+        ticking.tick(NOON)
+
+    assert statuses(report) == ["pending"]
+    assert not any('"last_output"' in query["sql"] for query in queries)
+
+
 def test_more_than_one_batch_is_recorded_in_one_tick(monkeypatch):
     monkeypatch.setattr(ticking, "BATCH", 3)
     tasks = [task() for _ in range(8)]

@@ -469,6 +469,18 @@ def test_a_number_of_next_runs_that_does_not_fit_is_refused_by_its_name(api, tas
     assert fields(api.get(f"/v1/tasks/{task.pk}/next-runs?count={count}")) == {"count"}
 
 
+def test_lists_read_and_answer_no_outputs(api, execution):
+    """One may have 256 KB, and a page 200 rows."""
+    paths = ["/v1/tasks", "/v1/tasks/executions", f"/v1/tasks/{execution.task_id}/executions"]
+
+    with CaptureQueriesContext(connection) as queries:
+        found = [api.get(path).json()["results"] for path in paths]
+
+    assert [len(rows) for rows in found] == [1, 1, 1]
+    assert not any({"last_output", "output_data"} & rows[0].keys() for rows in found)
+    assert not any("output" in query["sql"] for query in queries)
+
+
 @pytest.mark.parametrize("method", ["patch", "delete", "put"])
 def test_runs_are_not_edited(api, execution, method):
     answer = getattr(api, method)(f"/v1/tasks/executions/{execution.pk}", {"status": "success"})
