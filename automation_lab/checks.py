@@ -22,7 +22,8 @@ from django.db import connection
 from automation_lab import addresses, environment
 
 OLDEST_POSTGRESQL = 15
-SHORTEST_TOKEN = 32
+SHORTEST_TOKEN = SHORTEST_SECRET_KEY = 32
+MAKE_ONE = "Make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
 RATE = re.compile(r"0|[1-9]\d{0,8}/(second|minute|hour)")
 LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1", "[::1]", ".localhost", "*"}
 CONNECTIONS_BESIDE_THE_POOL = 5  # Procrastinate's own, per worker
@@ -127,9 +128,9 @@ def check_credentials(**_: Any) -> list[CheckMessage]:
     errors: list[CheckMessage] = []
     if settings.API_TOKEN and (len(settings.API_TOKEN) < SHORTEST_TOKEN or not settings.API_TOKEN.isascii()):
         message = f"API_TOKEN is shorter than {SHORTEST_TOKEN} characters, or not ASCII."
-        errors.append(
-            _error(7, message, "Make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'")
-        )
+        errors.append(_error(7, message, MAKE_ONE))
+    if len(settings.SECRET_KEY) < SHORTEST_SECRET_KEY:  # it also signs the links of approvals, which need no sign-in
+        errors.append(_error(7, f"SECRET_KEY is shorter than {SHORTEST_SECRET_KEY} characters.", MAKE_ONE))
     if settings.ADMIN_PASSWORD:
         try:
             validate_password(settings.ADMIN_PASSWORD)

@@ -52,7 +52,10 @@ SETTINGS: dict[str, Setting] = {
     ),
     "DATA_DIR": Setting(str, "var", "Folder of the embedded database and of the keys made at the first start."),
     "SECRET_KEY": Setting(
-        str, "", "Signs sessions; empty: made at the first start and kept in DATA_DIR/secret_key.", secret=True
+        str,
+        "",
+        "Signs sessions and links, 32 characters or more; empty: made at the first start and kept in DATA_DIR/secret_key.",
+        secret=True,
     ),
     "DEBUG": Setting(bool, False, "Error pages with source code; only for development on this machine."),
     "ALLOWED_HOSTS": Setting(list, ["*"], "Host names that requests may name, separated by commas; * for any."),

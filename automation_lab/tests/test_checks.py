@@ -55,6 +55,7 @@ def test_a_value_that_could_not_be_read_is_reported_with_its_hint(monkeypatch):
         ("PUBLIC_URL", "https://lab.example.com:99999", 6),
         ("LIVE_URL", "ftp://lab.example.com", 6),
         ("API_TOKEN", "short", 7),
+        ("SECRET_KEY", "changeme", 7),
         ("ADMIN_PASSWORD", "password", 8),
         ("ADMIN_USERNAME", "two words", 8),
         ("COMMANDS_FILE", "/nowhere/commands.json", 10),
@@ -82,6 +83,7 @@ def test_a_wrong_value_is_an_error_with_a_hint(settings, name, value, number):
         ("PUBLIC_URL", "https://lab.example.com:8443"),
         ("LIVE_URL", "wss://live.example.com"),
         ("API_TOKEN", "x" * 32),
+        ("SECRET_KEY", "x" * 32),
         ("ADMIN_PASSWORD", "correct horse battery"),
     ],
 )
@@ -91,7 +93,7 @@ def test_a_right_value_is_none(settings, name, value):
     assert [message for message in all_messages() if message.is_serious()] == []
 
 
-@pytest.mark.parametrize("name", ["API_TOKEN", "ADMIN_PASSWORD", "ENCRYPTION_KEYS"])
+@pytest.mark.parametrize("name", ["API_TOKEN", "SECRET_KEY", "ADMIN_PASSWORD", "ENCRYPTION_KEYS"])
 def test_no_message_repeats_a_secret(settings, name):
     setattr(settings, name, "hunter2")
 
