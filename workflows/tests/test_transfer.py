@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -108,15 +109,20 @@ def test_a_dry_run_of_the_command_adds_nothing(order, tmp_path, capsys):
     assert Workflow.objects.count() == 1
 
 
-def test_the_command_says_which_file_is_wrong(tmp_path, capsys):
+@pytest.mark.parametrize(
+    "contents",
+    [b"{", b"[" * 5_000, b"\xff", b'{"format": NaN}', b'{"format": "\\u0000"}'],
+    ids=lambda contents: repr(contents[:8]),
+)
+def test_the_command_says_which_file_is_wrong(tmp_path, capsys, contents):
     path = tmp_path / "wrong.json"
-    path.write_text("{")
+    path.write_bytes(contents)
 
     with pytest.raises(CommandError, match="1 of 1 files") as ended:
         call_command("import_workflows", str(path))
 
     assert ended.value.returncode == 1
-    assert "wrong.json" in capsys.readouterr().err
+    assert re.search(r"wrong\.json: \w", capsys.readouterr().err)
 
 
 @pytest.mark.django_db

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from automation_lab.core.commands import FAILED, LabCommand
 from automation_lab.core.exceptions import AutomationLabError, Invalid
+from automation_lab.core.safe_json import parse_api_body
 from workflows.definitions import transfer
 
 
@@ -39,7 +39,7 @@ class Command(LabCommand):
             )
         except Invalid as error:
             for fault in error.errors:
-                self.stderr.write(f"{path}: {fault['field']}: {fault['detail']}")
+                self.stderr.write(": ".join(part for part in (str(path), fault["field"], fault["detail"]) if part))
             return False
         except (AutomationLabError, OSError, ValueError) as error:
             self.stderr.write(f"{path}: {error}")
@@ -54,4 +54,4 @@ class Command(LabCommand):
 def _read(path: Path) -> Any:
     if path.stat().st_size > transfer.MAX_BYTES:
         raise ValueError(f"The file is larger than {transfer.MAX_BYTES} bytes.")
-    return json.loads(path.read_text(encoding="utf-8"))
+    return parse_api_body(path.read_bytes())
