@@ -128,7 +128,7 @@ def _decide(
         first_started_at=execution.started_at or now,
         now=now,
         deadline_at=execution.deadline_at,
-        retry_if=lambda source: _retry_if(source, error, attempt.number),
+        retry_if=lambda source: _retry_if(source, error, attempt.number, claim),
     )
     _log(claim, "error", f"Attempt {attempt.number} failed: {error.message} {decision.reason}")
     return decision
@@ -185,12 +185,13 @@ def _finish(execution: TaskExecution, claim: Claim, *, status: str, error_messag
     outcomes.record(execution, status=status, error_message=error_message, now=now)
 
 
-def _retry_if(source: str, error: RunError, attempt: int) -> bool:
+def _retry_if(source: str, error: RunError, attempt: int, claim: Claim) -> bool:
     status = (error.answer or {}).get("status")
     names = {"error": {"code": error.code, "message": error.message, "status": status}, "attempt": attempt}
     try:
         return expressions.evaluate_condition(source, names)
-    except ExpressionError:
+    except ExpressionError as fault:
+        _log(claim, "warning", f"retry_if cannot be evaluated, so there is no retry: {fault.message}")
         return False
 
 

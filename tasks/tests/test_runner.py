@@ -123,6 +123,14 @@ def test_an_expression_may_decide(serve, run, condition, status):
     assert execution.status == status
 
 
+def test_an_expression_that_cannot_decide_is_told_in_the_log(serve, run):
+    execution = run(api_call(serve(answers(404)), policy={**AT_ONCE, "retry_if": "error.cod == 1"}))
+
+    assert execution.status == "failed"
+    told = execution.log_lines.get(level="warning").text
+    assert told.startswith("retry_if cannot be evaluated, so there is no retry: `error.cod`")
+
+
 @pytest.mark.parametrize(
     ("config", "status"),
     [
