@@ -111,7 +111,8 @@ def park(claim: Claim, *, due_at: datetime | None, now: datetime, **changes: Any
     # The update has locked the row: from here on a request to cancel finds it free and ends it by itself.
     execution = claim.model._default_manager.get(pk=claim.pk)
     if execution.cancel_requested_at is not None:
-        end(execution, status="cancelled", now=now, error_message=CANCELLED_MESSAGE)
+        asked_for = "" if "error_message" in changes else execution.error_message  # `cancel` has noted why
+        end(execution, status="cancelled", now=now, error_message=asked_for or CANCELLED_MESSAGE)
     elif due_at is not None:
         send_job(execution, due_at=due_at)
 
