@@ -45,8 +45,15 @@ class Engine(Effects):
         scope.outputs.update(self.known_outputs)
         _link(steps, "", scope)
         for number, step in enumerate(steps, start=1):
-            self.step(step, step["id"], scope)
-            self.store.finished_steps = max(self.store.finished_steps, number)
+            try:
+                self.step(step, step["id"], scope)
+            except Stop:
+                self._count(number)
+                raise
+            self._count(number)
+
+    def _count(self, number: int) -> None:
+        self.store.finished_steps = max(self.store.finished_steps, number)
 
     def sequence(self, steps: Steps, prefix: str, scope: Scope) -> None:
         """Walk the steps of one branch. `scope` is its own."""

@@ -90,6 +90,7 @@ def test_stop_ends_the_run_as_a_success_with_an_output(run_workflow):
 
     assert (run.status, run.error_message, run.output, run.variables) == ("success", "", {"n": 2}, {})
     assert (status_of(run, "it"), output_of(run, "it")) == ("success", {"n": 2})
+    assert (run.current_step, run.total_steps) == (1, 2)
 
 
 def test_the_answer_is_the_output_of_the_run(run_workflow):
