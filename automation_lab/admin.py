@@ -193,8 +193,10 @@ class UserAdmin(DjangoUserAdmin, LabModelAdmin):  # type: ignore[misc]  # the st
     show_date_joined = when_column("date_joined", "Added", ordering=True)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        """Who is not a superuser makes none and gives rights by groups only."""
+        """Who is not a superuser makes none and gives rights by groups only; nobody locks themselves out."""
         named = [*super().get_readonly_fields(request, obj), "last_login", "date_joined"]
+        if obj == request.user:
+            return [*named, "is_active", "is_staff", "is_superuser", "user_permissions"]
         return named if request.user.is_superuser else [*named, "is_superuser", "user_permissions"]
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
@@ -206,7 +208,8 @@ class UserAdmin(DjangoUserAdmin, LabModelAdmin):  # type: ignore[misc]  # the st
         return self._is_within_reach(request, obj) and super().has_change_permission(request, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self._is_within_reach(request, obj) and super().has_delete_permission(request, obj)
+        reachable = obj != request.user and self._is_within_reach(request, obj)
+        return reachable and super().has_delete_permission(request, obj)
 
     def _is_within_reach(self, request: HttpRequest, user: Any) -> bool:
         return request.user.is_superuser or not getattr(user, "is_superuser", False)

@@ -194,7 +194,7 @@ class LabModelAdmin(ModelAdmin):
                     counts[capfirst(relation.related_model._meta.verbose_name_plural)] = (
                         number if number <= MAX_COUNT else f"more than {MAX_COUNT:,}"
                     )
-        refused = set() if self.has_delete_permission(request) else {str(self.opts.verbose_name)}
+        refused = {str(row) for row in chosen if not self.has_delete_permission(request, row)}
         return [str(instance) for instance in chosen[:100]], counts, refused, []
 
     @action(description="Delete selected rows", permissions=["delete"])

@@ -13,6 +13,7 @@ from django.db import transaction
 
 from automation_lab import tokens
 from automation_lab.core import clock
+from automation_lab.core.exceptions import Conflict
 
 TOKEN_DAYS = 90
 
@@ -32,7 +33,10 @@ class Prepared:
 
 @transaction.atomic
 def prepare() -> Prepared:
-    """Make the first admin user, and a token for it; install the token of API_TOKEN. Does nothing the second time."""
+    """Make the first admin user, and a token for it; install the token of API_TOKEN. Does nothing the second time.
+
+    Raises Conflict when somebody who may not do all has the name of the first admin.
+    """
     users = get_user_model()._default_manager
     admin = users.filter(is_superuser=True, is_active=True).order_by("pk").first()
     prepared = Prepared()
@@ -44,8 +48,13 @@ def prepare() -> Prepared:
 
 
 def _first_admin() -> tuple[User, Prepared]:
+    users, name = get_user_model()._default_manager, settings.ADMIN_USERNAME
+    if users.filter(username=name).exists():
+        raise Conflict(
+            f'There is no active superuser, and "{name}" is taken: run createsuperuser, or set another ADMIN_USERNAME.'
+        )
     password = settings.ADMIN_PASSWORD or secrets.token_urlsafe(12)
-    admin = get_user_model()._default_manager.create_superuser(settings.ADMIN_USERNAME, password=password)
+    admin = users.create_superuser(name, password=password)
     token = "" if settings.API_TOKEN else _first_token(admin)
     return admin, Prepared(admin.get_username(), "" if settings.ADMIN_PASSWORD else password, token)
 

@@ -335,6 +335,28 @@ def test_a_member_of_the_admin_group_cannot_make_a_superuser(member):
     assert not person.is_superuser
 
 
+def test_a_member_of_the_admin_group_cannot_delete_a_superuser_from_the_list(member):
+    root = User.objects.create_superuser("boss", password="x")
+    person = User.objects.create(username="person")
+
+    for user in (root, person):
+        chosen = {"action": "delete_selected", "_selected_action": [user.pk], "post": "yes"}
+        member.post(page("auth.user", "changelist"), chosen)
+
+    assert set(User.objects.values_list("username", flat=True)) == {"boss", "member"}
+
+
+def test_nobody_locks_themselves_out(console):
+    root = User.objects.get(username="root")
+
+    console.post(page("auth.user", "change", root.pk), {"username": "root", "first_name": "Ann"})
+    deleted = console.post(page("auth.user", "delete", root.pk), {"post": "yes"})
+
+    root.refresh_from_db()
+    assert (root.first_name, root.is_active, root.is_staff, root.is_superuser) == ("Ann", True, True, True)
+    assert deleted.status_code == 403
+
+
 def test_a_member_of_the_admin_group_cannot_change_a_superuser(member):
     root = User.objects.create_superuser("boss", password="x")
 

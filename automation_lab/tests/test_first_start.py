@@ -5,6 +5,7 @@ import io
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
+from django.core.management.base import CommandError
 from knox.crypto import hash_token
 
 from automation_lab.models import ApiToken
@@ -27,6 +28,13 @@ def test_the_second_start_makes_and_shows_nothing():
 
     assert first_start.prepare().lines() == []
     assert (User.objects.count(), ApiToken.objects.count()) == (1, 1)
+
+
+def test_a_lab_without_a_superuser_whose_name_is_taken_says_what_to_do():
+    User.objects.create(username="admin")
+
+    with pytest.raises(CommandError, match="createsuperuser"):
+        call_command("migrate", prepare=True, verbosity=0)
 
 
 def test_given_credentials_are_used_and_not_shown(settings):

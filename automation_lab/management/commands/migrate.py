@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.core.management.commands.migrate import Command as DjangoMigrate
 from django.db import connections
 
+from automation_lab.core.exceptions import Conflict
 from automation_lab.serving import first_start
 
 LOCK_ID = 7_230_517_001  # any number, the same everywhere
@@ -27,7 +28,10 @@ class Command(DjangoMigrate):
                 self._prepare()
 
     def _prepare(self) -> None:
-        lines = first_start.prepare().lines()
+        try:
+            lines = first_start.prepare().lines()
+        except Conflict as exc:
+            raise CommandError(exc.message) from exc
         if lines:
             self.stdout.write("\n".join(["First start. Write these down, they are not shown again:", *lines]))
 

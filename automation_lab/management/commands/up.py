@@ -15,6 +15,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, connections
 
 from automation_lab import addresses, checks, health
+from automation_lab.core.exceptions import Conflict
 from automation_lab.serving import first_start, servers
 from automation_lab.serving.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from automation_lab.serving.process import become
@@ -75,6 +76,8 @@ class Command(BaseCommand):
             prepared = first_start.prepare()
         except OperationalError as exc:
             raise CommandError(f"The database failed while it was prepared: {exc}".strip()) from exc
+        except Conflict as exc:
+            raise CommandError(exc.message) from exc
         if prepared.lines():
             self.stdout.write(
                 "\n".join(["", "First start. Write these down, they are not shown again:", "", *prepared.lines(), ""])
