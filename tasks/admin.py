@@ -103,7 +103,11 @@ class ScheduledTaskAdmin(ServiceAdmin):
     show_archived_at = when_column("archived_at")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        return [*self.fieldsets, *self.state_fieldsets] if obj else self.fieldsets
+        if obj is None:
+            return self.fieldsets
+        (title, first), *rest = [*self.fieldsets, *self.state_fieldsets]
+        hidden = ["seen_version"] if self.has_change_permission(request, obj) else []
+        return [(title, {**first, "fields": [*first["fields"], *hidden]}), *rest]
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """What the form to add begins with: for a copy, all of the other task but its name, switched off."""

@@ -17,18 +17,39 @@ from tasks.console.notify_field import NotifyField
 from tasks.models import ScheduledTask
 from tasks.scheduling.zones import known_zones, zone_or_utc
 
+CHANGED_MEANWHILE = (
+    "This task has changed since this page was opened; it may have been paused, too. What you have entered is kept: look "
+    "at the task in another tab, then save again to overwrite it."
+)
+
 
 class TaskForm(ServiceForm):
+    """`seen_version` is the one that the page shows: the form holds every field, and would undo what came after it."""
+
     config = JSONObjectField(required=False, help_text="What the task does; the keys depend on its type.")
     retry_policy = JSONObjectField(
         required=False, widget=RetryPolicyTextarea, help_text='Such as {"max_attempts": 5}. Empty: one attempt.'
     )
     notify = NotifyField(required=False)
+    seen_version = forms.IntegerField(required=False, widget=forms.HiddenInput)
 
     class Meta:
         model = ScheduledTask
         fields = sorted(services.EDITABLE)
         widgets = {"schedule": ScheduleInput(), "timezone": SuggestingInput(lambda: sorted(known_zones()))}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.initial["seen_version"] = self.instance.version
+
+    def clean(self) -> None:
+        super().clean()
+        seen = self.cleaned_data.pop("seen_version", None)
+        if self.instance.pk and seen not in (None, self.instance.version):
+            sent: Any = self.data.copy()  # type: ignore[attr-defined]  # a QueryDict
+            sent["seen_version"] = self.instance.version
+            self.data = sent
+            raise forms.ValidationError(CHANGED_MEANWHILE, code="changed")
 
     def check(self) -> None:
         validation.check_task(self.instance)

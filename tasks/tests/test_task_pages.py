@@ -12,6 +12,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
+from tasks import services
 from tasks.models import ScheduledTask, TaskExecution
 from tasks.tests.factories import (
     NotificationChannelFactory,
@@ -352,3 +353,25 @@ def test_a_refused_action_is_said_on_the_page(console, hourly):
     response = console.post(reverse("admin:tasks_scheduledtask_run_now", args=[hourly.pk]), submitted(), follow=True)
 
     assert said(response) == ["This task is archived."]
+
+
+# --- two at once ------------------------------------------------------------------------------------------------------
+
+
+def test_a_form_that_is_older_than_the_task_overwrites_it_only_when_it_is_saved_again(console):
+    """The form holds every field: saved without a word it would resume a task that has been paused meanwhile."""
+    task = ScheduledTaskFactory(schedule="@daily")
+    url = page("scheduledtask", "change", task.pk)
+    form = task_form(console, url, description="Mine.")
+    services.pause_task(task=task, note="It does harm.")
+
+    refused = console.post(url, form)
+
+    task.refresh_from_db()
+    assert (task.enabled, task.description) == (False, "")
+    shown = refused.context["adminform"].form
+    assert "has changed since this page was opened" in shown.non_field_errors()[0]
+    assert shown["description"].value() == "Mine."
+    console.post(url, {**form, "seen_version": shown["seen_version"].value()})
+    task.refresh_from_db()
+    assert (task.enabled, task.description) == (True, "Mine.")
