@@ -92,6 +92,8 @@ def describe(exc: BaseException) -> tuple[int, str, str, list[dict[str, Any]]] |
         return _describe_validation(serializers.as_serializer_error(exc))
     if isinstance(exc, django_exceptions.PermissionDenied):
         return 403, "permission_denied", str(exc) or "You may not do this.", []
+    if isinstance(exc, exceptions.NotAuthenticated):
+        return 401, _code(exc), "Send Authorization: Bearer <token>, or sign in to the console.", []
     if isinstance(exc, exceptions.NotAcceptable):
         offered = ", ".join(renderer.media_type for renderer in exc.available_renderers or [])
         return 406, _code(exc), f"The Accept header asks for none of {offered}.", []

@@ -174,6 +174,13 @@ def test_a_method_or_format_that_is_not_there_is_refused_with_those_that_are(api
     assert format_["detail"] == "The Accept header asks for none of application/json, text/html."
 
 
+def test_a_request_without_a_token_is_told_what_to_send(anonymous_api):
+    answer = anonymous_api.get("/v1/things")
+
+    assert answer.status_code == 401
+    assert answer.json()["detail"] == "Send Authorization: Bearer <token>, or sign in to the console."
+
+
 def test_addresses_without_a_view_are_problems_below_v1_and_pages_elsewhere(api):
     assert api.get("/v1/nothing").json()["type"] == "urn:automation-lab:problem:not_found"
     assert "/docs" in api.get("/v1/").json()["detail"]
