@@ -8,12 +8,12 @@ from typing import Any
 
 from django.conf import settings
 from django.db import DataError, InterfaceError, OperationalError
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from automation_lab.core.api import problems
 from automation_lab.core.client_address import client_address
-from automation_lab.core.exceptions import AutomationLabError, Invalid
+from automation_lab.core.exceptions import AutomationLabError, Invalid, NotFound
 from automation_lab.core.request_body import read_body
 from inbox.incoming import IncomingRequest, read_request
 from inbox.models import Source, Webhook
@@ -28,6 +28,10 @@ from inbox.verification import judge
 logger = logging.getLogger(__name__)
 UNAVAILABLE = (OperationalError, InterfaceError)
 BODILESS = (204, 205, 304)
+NO_SOURCE = (
+    "Nothing is received here: the name is unknown or switched off, or it is none: 1 to 64 lower-case letters, digits, "
+    "- and _, not digits alone."
+)
 
 
 class MethodNotAllowed(AutomationLabError):
@@ -45,7 +49,7 @@ def receive(request: HttpRequest, name: str) -> HttpResponse:
     """Store one request of the source `name`. A 2xx is sent after the commit, never before."""
     try:
         response = _receive(request, name)
-    except (AutomationLabError, Http404, DataError, *UNAVAILABLE) as exc:
+    except (AutomationLabError, DataError, *UNAVAILABLE) as exc:
         response = _refuse(request, exc)
     if request.method == "HEAD":
         response.content = b""
@@ -75,7 +79,7 @@ def _find_source(request: HttpRequest, name: str) -> Source:
         forget(name)  # it may have been allowed a moment ago
         source = find_source(name)
     if source is None:
-        raise Http404  # the same answer for a bad, an unknown and a disabled name
+        raise NotFound(NO_SOURCE)  # the same answer for a bad, an unknown and a disabled name
     if request.method not in source.allowed_methods:
         raise MethodNotAllowed(source)
     return source

@@ -106,6 +106,13 @@ def test_an_unknown_and_a_disabled_source_give_the_same_answer(sender, settings)
     assert not Webhook.objects.exists()
 
 
+def test_a_name_that_is_none_is_refused_with_what_a_name_is(sender):
+    refused = sender.post("/v1/webhooks/inbox/GitHub", b"{}", "application/json")
+
+    assert refused.status_code == 404
+    assert "lower-case letters" in refused.json()["detail"]
+
+
 def test_a_disabled_source_is_closed_although_unknown_names_are_accepted(sender):
     SourceFactory(name="github", enabled=False)
 
