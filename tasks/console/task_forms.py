@@ -41,6 +41,9 @@ class TaskForm(ServiceForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.initial["seen_version"] = self.instance.version
+        if self.instance.pk and "schedule" in self.fields:
+            counted_from = self.instance.created_at.isoformat()
+            self.fields["schedule"].widget.preview_defaults = {"anchor_at": counted_from}
 
     def clean(self) -> None:
         super().clean()

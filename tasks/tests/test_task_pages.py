@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from html import unescape
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -288,6 +289,14 @@ def test_the_form_of_a_task_carries_its_previews(console):
     assert f'data-preview="{reverse("admin:preview_retry_policy")}"' in html
     assert re.search(r'<script src="[^"]*preview\.js" type="module">', html)
     assert '<option value="Europe/Berlin">' in html
+
+
+def test_an_interval_is_previewed_from_where_its_task_counts(console):
+    task = ScheduledTaskFactory(schedule="every 2 hours")
+
+    html = unescape(text_of(console.get(page("scheduledtask", "change", task.pk))))
+
+    assert f'data-defaults="{{"anchor_at": "{task.created_at.isoformat()}"}}"' in html
 
 
 def test_a_schedule_is_previewed_with_the_session_of_the_console(console):

@@ -16,13 +16,15 @@ from automation_lab.core.console.forms import JSONTextarea
 class PreviewMixin(Widget):
     """Shows below the field what the address `preview_url` answers to what the form has, as it is typed.
 
-    `preview_fields` maps the keys of the request to the names of the form's fields.
+    `preview_fields` maps the keys of the request to the names of the form's fields, `preview_defaults` to what an empty
+    one means.
     """
 
     template_name = "automation_lab/widgets/preview.html"
     inner_template: str
     preview_url: Any
     preview_fields: Mapping[str, str]
+    preview_defaults: Mapping[str, str] = {}
 
     class Media:
         js = [Script("automation_lab/preview.js", type="module")]
@@ -33,6 +35,7 @@ class PreviewMixin(Widget):
             "inner_template": self.inner_template,
             "preview_url": str(self.preview_url),
             "preview_fields": json.dumps(self.preview_fields),
+            "preview_defaults": json.dumps(self.preview_defaults),
         }
         return context
 

@@ -7,12 +7,13 @@ for (const place of document.querySelectorAll("[data-preview]")) start(place);
 function start(place) {
   const form = place.closest("form");
   const fields = JSON.parse(place.dataset.fields);
+  const defaults = JSON.parse(place.dataset.defaults);
   let timer = 0;
   let asked = 0;
 
   async function update() {
     const number = ++asked;
-    const result = await ask(place.dataset.preview, form, fields);
+    const result = await ask(place.dataset.preview, form, fields, defaults);
     if (number === asked) show(place, result); // an older answer may come later
   }
 
@@ -28,10 +29,11 @@ function start(place) {
   update();
 }
 
-async function ask(url, form, fields) {
+async function ask(url, form, fields, defaults) {
   let body;
   try {
-    body = JSON.stringify(Object.fromEntries(Object.entries(fields).map(([key, name]) => [key, valueOf(form, name)])));
+    const entries = Object.entries(fields).map(([key, name]) => [key, valueOf(form, name) ?? defaults[key] ?? null]);
+    body = JSON.stringify(Object.fromEntries(entries));
   } catch {
     return { faults: ["This is not JSON yet."] };
   }
