@@ -61,7 +61,7 @@ def add_headers(request: HttpRequest, response: HttpResponseBase) -> None:
 
 
 def _bad_host(request: HttpRequest) -> HttpResponse:
-    detail = "The Host header names no host of this server."
+    detail = "The Host header names no host of this server, as ALLOWED_HOSTS has them."
     body = problems.problem(status=400, detail=detail, code="bad_host", path=request.path)
     return JsonResponse(body, status=400, content_type=problems.CONTENT_TYPE)
 

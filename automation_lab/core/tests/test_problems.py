@@ -206,6 +206,7 @@ def test_a_bad_host_is_a_400_problem(api, settings):
     answer = api.get("/v1/things", HTTP_HOST="evil.example")
 
     assert answer.status_code == 400
+    assert "ALLOWED_HOSTS" in answer.json()["detail"]
 
 
 def test_a_taken_name_is_a_400_and_a_race_for_it_a_409(api, monkeypatch):
