@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Any, TypedDict
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from automation_lab.core.crypto import encrypt
 from automation_lab.core.exceptions import Conflict, Invalid
+from automation_lab.core.uniqueness import refused_if_taken
 from inbox.models import RateWindow, Source, Webhook
 from inbox.receiving import sources
 from inbox.receiving.limits import source_key
@@ -97,11 +98,8 @@ def create_source(*, name: str, secrets: Sequence[SecretInput] = (), **fields: A
     """A new sender. Raises Invalid with every fault, Conflict if the name was taken a moment ago."""
     source = Source(name=name, **fields)
     _take_secrets(source, secrets)
-    try:
-        with transaction.atomic():
-            source.save(force_insert=True)
-    except IntegrityError as exc:
-        raise Conflict(f"A source named {name} exists already.", field="name") from exc
+    with refused_if_taken(Conflict(f"A source named {name} exists already.", field="name")):
+        source.save(force_insert=True)
     _forget_after_commit(source)
     return source
 

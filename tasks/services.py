@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 
 from automation_lab.core import clock
 from automation_lab.core.exceptions import Conflict, Invalid
 from automation_lab.core.execution import idempotency, queue, retry
 from automation_lab.core.execution.models import LIVE_STATUSES
+from automation_lab.core.uniqueness import refused_if_taken
 from tasks import validation
 from tasks.models import ScheduledTask, TaskExecution
 from tasks.scheduling import ticking
@@ -32,11 +33,8 @@ def create_task(*, fields: dict[str, Any]) -> ScheduledTask:
     task = ScheduledTask(**{**defaults, **_editable(fields)})
     _check(task)
     now = clock.database_now()
-    try:
-        with transaction.atomic():
-            task.save(force_insert=True)
-    except IntegrityError as error:
-        raise _name_taken(task.name) from error
+    with refused_if_taken(_name_taken(task.name)):
+        task.save(force_insert=True)
     task.next_run_at = _first_run(task, now=now)
     task.save(update_fields=["next_run_at"])
     return task
@@ -62,19 +60,9 @@ def update_task(*, task: ScheduledTask, changes: dict[str, Any]) -> ScheduledTas
     if scheduling:
         row.schedule_error = ""
         row.next_run_at = _first_run(row, now=now)
-    try:
-        with transaction.atomic():
-            row.save(
-                update_fields=[
-                    *changes,
-                    *(WRITTEN_ALONG if scheduling else ()),
-                    "retry_policy",
-                    "version",
-                    "updated_at",
-                ]
-            )
-    except IntegrityError as error:
-        raise _name_taken(row.name) from error
+    along = WRITTEN_ALONG if scheduling else ()
+    with refused_if_taken(_name_taken(row.name)):
+        row.save(update_fields=[*changes, *along, "retry_policy", "version", "updated_at"])
     return row
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from django.db import IntegrityError, transaction
-
 from automation_lab.core import expressions, json_schema
 from automation_lab.core.exceptions import Invalid
+from automation_lab.core.uniqueness import refused_if_taken
 from workflows.definitions import tree
 from workflows.models import MessageTemplate, NamedSchema
 
@@ -55,10 +54,7 @@ def _change(row: MessageTemplate | NamedSchema, changes: dict[str, Any]) -> None
 
 
 def _saved(row: Named) -> Named:
-    try:
-        with transaction.atomic():
-            row.save()
-    except IntegrityError as error:
-        what = row._meta.verbose_name
-        raise Invalid(f"A {what} named {row.name!r} exists already.", field="name", code="unique") from error
+    taken = f"A {row._meta.verbose_name} named {row.name!r} exists already."
+    with refused_if_taken(Invalid(taken, field="name", code="unique")):
+        row.save()
     return row

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 
 from automation_lab.core import clock
 from automation_lab.core.exceptions import Conflict, Invalid, NotFound
@@ -13,6 +13,7 @@ from automation_lab.core.execution import idempotency, queue, retry
 from automation_lab.core.execution.models import LIVE_STATUSES
 from automation_lab.core.execution.results import storable
 from automation_lab.core.safe_json import dump
+from automation_lab.core.uniqueness import refused_if_taken
 from workflows import messages
 from workflows.definitions import validation
 from workflows.models import StepExecution, Workflow, WorkflowExecution, WorkflowVersion
@@ -36,11 +37,8 @@ def create_workflow(*, fields: dict[str, Any], author: str = "") -> Workflow:
     """Save a new workflow and its first version. Raises Invalid with every fault."""
     workflow = Workflow(**_editable(fields))
     check_workflow(workflow)
-    try:
-        with transaction.atomic():
-            workflow.save(force_insert=True)
-    except IntegrityError as error:
-        raise _name_taken(workflow.name) from error
+    with refused_if_taken(_name_taken(workflow.name)):
+        workflow.save(force_insert=True)
     workflow.next_run_at = ticking.next_run_at(workflow, now=clock.database_now())
     workflow.save(update_fields=["next_run_at"])
     _snapshot(workflow, author)
@@ -63,11 +61,8 @@ def update_workflow(*, workflow: Workflow, changes: dict[str, Any], author: str 
         row.version += 1
     if SCHEDULING & changes.keys():
         row.next_run_at, row.schedule_error = ticking.next_run_at(row, now=now), ""
-    try:
-        with transaction.atomic():
-            row.save(update_fields=[*changes, *WRITTEN_ALONG])
-    except IntegrityError as error:
-        raise _name_taken(row.name) from error
+    with refused_if_taken(_name_taken(row.name)):
+        row.save(update_fields=[*changes, *WRITTEN_ALONG])
     if is_new_version:
         _snapshot(row, author)
     return row

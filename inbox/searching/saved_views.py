@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode
 
-from django.db import IntegrityError, transaction
-
 from automation_lab.core.exceptions import Conflict
+from automation_lab.core.uniqueness import refused_if_taken
 from inbox.models import SavedView
 from inbox.searching import selection
 
@@ -20,11 +19,8 @@ def save_view(*, view: SavedView, **changes: Any) -> SavedView:
     for name, value in changes.items():
         setattr(view, name, value)
     view.query = normalised_query(view.query)
-    try:
-        with transaction.atomic():
-            view.save()
-    except IntegrityError as exc:
-        raise Conflict("You have a view of this name already.", field="name") from exc
+    with refused_if_taken(Conflict("You have a view of this name already.", field="name")):
+        view.save()
     return view
 
 
