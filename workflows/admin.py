@@ -50,7 +50,7 @@ class WorkflowForm(ServiceForm):
     steps = JSONTextField(help_text='A list such as [{"type": "api_call", "config": {"url": "https://…"}}].')
     variables = JSONObjectField(required=False, help_text="Defaults that steps read as vars.NAME.")
     retry_policy = JSONObjectField(
-        required=False, widget=RetryPolicyTextarea, help_text='Such as {"max_attempts": 3}. Empty: one attempt.'
+        required=False, widget=RetryPolicyTextarea, help_text='Such as {"max_attempts": 5}; 1 means no retries.'
     )
     notify = NotifyField(required=False)
 

@@ -28,7 +28,7 @@ class TaskForm(ServiceForm):
 
     config = JSONObjectField(required=False, help_text="What the task does; the keys depend on its type.")
     retry_policy = JSONObjectField(
-        required=False, widget=RetryPolicyTextarea, help_text='Such as {"max_attempts": 5}. Empty: one attempt.'
+        required=False, widget=RetryPolicyTextarea, help_text='Such as {"max_attempts": 5}; 1 means no retries.'
     )
     notify = NotifyField(required=False)
     seen_version = forms.IntegerField(required=False, widget=forms.HiddenInput)

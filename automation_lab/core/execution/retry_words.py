@@ -11,8 +11,6 @@ SHOWN_DELAYS = 6
 
 def explain(policy: dict[str, Any]) -> str:
     """Such as `Up to 4 attempts; the next tries come after 2 s, 4 s and 8 s.` Raises Invalid."""
-    if not policy:
-        return "One attempt, no retries."
     rules = normalise(policy)
     if rules.max_attempts == 1:
         return "One attempt, no retries."

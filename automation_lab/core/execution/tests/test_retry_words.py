@@ -11,7 +11,10 @@ LIMIT = " None begins later than 1 h after the first."
 @pytest.mark.parametrize(
     ("policy", "words"),
     [
-        ({}, "One attempt, no retries."),
+        (
+            {},  # what the engine does without a policy, too
+            "Up to 3 attempts; the next tries come after 2 s and 4 s, each at random from 0 up to that." + LIMIT,
+        ),
         ({"max_attempts": 1}, "One attempt, no retries."),
         (
             {"max_attempts": 4, "jitter": "none"},
