@@ -51,7 +51,6 @@ class ScheduledTaskViewSet(LabModelViewSet):
     ordering = ["-id"]
     scope_area = "tasks"
     action_permissions = {"preview_schedule": "view"}
-    extra_query_parameters = ("count",)
 
     def get_queryset(self) -> QuerySet[ScheduledTask]:
         queryset = super().get_queryset()
@@ -112,7 +111,7 @@ class ScheduledTaskViewSet(LabModelViewSet):
         responses=SchedulePreviewSerializer,
         parameters=[OpenApiParameter("count", int, description="How many, 1 to 100; default 5.")],
     )
-    @action(detail=True, methods=["get"], url_path="next-runs")
+    @action(detail=True, methods=["get"], url_path="next-runs", extra_query_parameters=("count",))
     def next_runs(self, request: Request, **kwargs: Any) -> Response:
         """The next runs, with what changes of clocks do to them."""
         asked = NextRunsSerializer(data={"count": _number(request.query_params.get("count", "5"))})

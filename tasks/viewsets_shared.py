@@ -38,7 +38,6 @@ class SecretViewSet(LabModelViewSet):
     ordering_fields = ["name", "created_at", "rotated_at", "last_used_at"]
     scope_area = "tasks"
     closed_when_open = True
-    extra_query_parameters = ("force",)
 
     def get_serializer_class(self) -> type[Any]:
         return SecretDetailSerializer if self.action == "retrieve" else SecretSerializer
@@ -51,6 +50,7 @@ class SecretViewSet(LabModelViewSet):
     )
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Delete a secret that nothing names any more; `used_by` of it says what does."""
+        self.extra_query_parameters = ("force",)
         return super().destroy(request, *args, **kwargs)
 
     def perform_destroy(self, instance: Secret) -> None:

@@ -469,6 +469,11 @@ def test_a_number_of_next_runs_that_does_not_fit_is_refused_by_its_name(api, tas
     assert fields(api.get(f"/v1/tasks/{task.pk}/next-runs?count={count}")) == {"count"}
 
 
+@pytest.mark.parametrize("path", ["/v1/tasks?count=5", "/v1/tasks/{task}?count=5", "/v1/secrets?force=true"])
+def test_a_parameter_of_another_action_is_refused(api, task, path):
+    assert api.get(path.format(task=task.pk)).status_code == 400
+
+
 def test_lists_read_and_answer_no_outputs(api, execution):
     """One may have 256 KB, and a page 200 rows."""
     paths = ["/v1/tasks", "/v1/tasks/executions", f"/v1/tasks/{execution.task_id}/executions"]
