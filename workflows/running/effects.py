@@ -181,7 +181,9 @@ class Effects(Recorder):
         names = {"error": self._error(error, record, retryable=True), "attempt": record.attempt}
         try:
             return expressions.evaluate_condition(source, names)
-        except expressions.ExpressionError:
+        except expressions.ExpressionError as fault:
+            text = f"retry_if cannot be evaluated, so there is no retry: {fault.message}"
+            self.store.log("warning", text, path=record.path)
             return False
 
 

@@ -492,6 +492,15 @@ def test_a_retry_that_would_come_after_the_deadline_is_not_waited_for(run_workfl
     assert run.status == "failed"
 
 
+def test_a_retry_if_that_cannot_be_evaluated_is_told_in_the_log(run_workflow, serve):
+    run = run_workflow([call("fetch", serve(DOWN))], retry_policy={"retry_if": "error.cod == 1"})
+
+    assert run.status == "failed"
+    told = run.log_lines.get(level="warning")
+    assert told.path == "fetch"
+    assert told.text.startswith("retry_if cannot be evaluated, so there is no retry: `error.cod`")
+
+
 def test_a_programming_error_ends_the_run_without_its_text(start, drive, monkeypatch):
     run = start([setting("a", x=1)])
 
