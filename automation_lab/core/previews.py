@@ -6,9 +6,6 @@ from typing import Any
 
 PREVIEW_CHARACTERS = 16 * 1024
 
-_OF_TEXT = {"truncated", "size_bytes", "preview"}
-_WITH_REASON = {"truncated", "reason"}
-
 
 def preview(dumped: str, *, size_bytes: int) -> dict[str, Any]:
     """What is kept of a value whose JSON is `dumped`."""
@@ -21,9 +18,16 @@ def without_preview(reason: str) -> dict[str, Any]:
 
 def is_cut(value: Any) -> bool:
     """Whether `value` is a mark, and not the value itself."""
-    return isinstance(value, dict) and value.get("truncated") is True and value.keys() in (_OF_TEXT, _WITH_REASON)
+    if not isinstance(value, dict) or value.get("truncated") is not True:
+        return False
+    # Values come from anywhere, so that nothing but the whole form of a mark counts.
+    if value.keys() == {"truncated", "size_bytes", "preview"}:
+        return type(value["size_bytes"]) is int and isinstance(value["preview"], str)
+    return value.keys() == {"truncated", "reason"} and isinstance(value["reason"], str)
 
 
 def why_cut(mark: dict[str, Any]) -> str:
     """The sentence about a mark."""
-    return mark.get("reason") or f"Its {mark['size_bytes']:,} bytes are too many to be kept: only the beginning is."
+    if "reason" in mark:
+        return mark["reason"]
+    return f"Its {mark['size_bytes']:,} bytes are too many to be kept: only the beginning is."
