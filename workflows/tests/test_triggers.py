@@ -15,7 +15,7 @@ from inbox.tests.factories import WebhookFactory, incoming
 from workflows import services
 from workflows.models import WorkflowExecution
 from workflows.tests.helpers import KIND, new_worker
-from workflows.triggering import triggers
+from workflows.triggering import starting, triggers
 
 pytestmark = pytest.mark.django_db
 GITHUB = {"source": "github"}
@@ -136,6 +136,26 @@ def test_a_failing_filter_leaves_a_failed_run_and_keeps_the_webhook(listening):
     assert bad.workflow.failure_count == 1
     assert WorkflowExecution.objects.get(status="pending").workflow == good
     assert Webhook.objects.get(pk=webhook.pk).raw_body == PUSH
+
+
+@pytest.mark.parametrize("broken", ["triggers.matches", "starting._evaluated"])
+def test_an_error_that_nobody_foresaw_keeps_the_webhook_and_the_other_runs(listening, monkeypatch, broken):
+    listening({**GITHUB, "input": {"a": "{{ trigger.id }}"}}, "bad")
+    good = listening(GITHUB, "good")
+    module, name = broken.split(".")
+    original = getattr({"triggers": triggers, "starting": starting}[module], name)
+
+    def breaks_once(*args):
+        monkeypatch.setattr(f"workflows.triggering.{broken}", original)
+        raise KeyError("an inner detail")
+
+    monkeypatch.setattr(f"workflows.triggering.{broken}", breaks_once)
+    webhook = receive()
+
+    assert Webhook.objects.get(pk=webhook.pk).status == "failed"
+    bad = WorkflowExecution.objects.get(status="failed")
+    assert bad.error_message == "Internal error: KeyError. The server's log has the details."
+    assert WorkflowExecution.objects.exclude(pk=bad.pk).get().workflow == good
 
 
 @pytest.mark.parametrize(("hop", "status"), [("9", "pending"), ("10", "failed"), ("-1", "pending"), ("x", "pending")])

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import F, QuerySet
 
 from automation_lab.core import expressions, json_schema
 from automation_lab.core.exceptions import Invalid
+from automation_lab.core.execution.failures import internal_error
 from automation_lab.core.expressions import ExpressionError
 from automation_lab.core.prepared import prepared_cursor
 from inbox.models import Webhook
 from workflows.models import Workflow, WorkflowExecution, WorkflowVersion
 from workflows.running.context import Headers, webhook_names
 from workflows.triggering import answers, starting, ticking
+
+logger = logging.getLogger(__name__)
 
 HOP_HEADER = "X-Automation-Lab-Hop"
 TEXTS = {"type": ["string", "array"], "items": {"type": "string"}}
@@ -71,21 +75,34 @@ Fault = dict[str, Any]
 def start_matching(sender: Any, webhook: Webhook, **kwargs: Any) -> Callable[[], answers.Answer | None] | None:
     """Receiver of `inbox.signals.webhook_received`: record the runs that `webhook` starts, in its transaction.
 
-    Each in its own savepoint: what is wrong with one workflow neither loses the webhook nor stops the others. Returns
-    what gives the sender's answer, if one of them has a `respond` step.
+    What is wrong with one workflow neither loses the webhook nor stops the others. Returns what gives the sender's answer,
+    if one of them has a `respond` step.
     """
     answer = None
     for version in _versions_naming(webhook):
-        try:
-            wanted, reason = matches(version.workflow.trigger_config, webhook), ""
-        except ExpressionError as error:
-            wanted, reason = True, f"The filter failed: {error.message}"
-        if wanted:
-            with transaction.atomic():
-                execution = start_for_webhook(version=version, webhook=webhook, reason_to_fail=reason)
-            if answer is None and answers.responds(version):
-                answer = answers.answer_of(execution)
+        execution = _start_if_wanted(version, webhook)
+        if execution and answer is None and answers.responds(version):
+            answer = answers.answer_of(execution)
     return answer
+
+
+def _start_if_wanted(version: WorkflowVersion, webhook: Webhook) -> WorkflowExecution | None:
+    """In a savepoint of its own. A trigger that cannot be judged leaves a failed run, so that it shows."""
+    try:
+        reason = ""
+        try:
+            if not matches(version.workflow.trigger_config, webhook):
+                return None
+        except ExpressionError as error:
+            reason = f"The filter failed: {error.message}"
+        with transaction.atomic():
+            return start_for_webhook(version=version, webhook=webhook, reason_to_fail=reason)
+    except (OperationalError, InterfaceError):
+        raise  # nothing is kept, and the sender is told to come again
+    except Exception as error:  # nobody foresaw it
+        logger.exception("Workflow %s could not be started by webhook %s.", version.workflow_id, webhook.pk)
+        with transaction.atomic():
+            return start_for_webhook(version=version, webhook=webhook, reason_to_fail=internal_error(error))
 
 
 def _versions_naming(webhook: Webhook) -> Iterable[WorkflowVersion]:
