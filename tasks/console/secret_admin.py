@@ -17,9 +17,8 @@ from automation_lab.core import secret_uses
 from automation_lab.core.admin import Panel, ServiceAdmin, confirmation, panel_of, section, text_column, when_column
 from automation_lab.core.console import display as show
 from automation_lab.core.console.forms import ServiceForm, WriteOnlyField, required_on_add
-from automation_lab.core.exceptions import Invalid
+from automation_lab.core.exceptions import AutomationLabError, Invalid
 from automation_lab.core.execution.admin import HistoryAdmin
-from automation_lab.core.execution.failures import RunError
 from automation_lab.core.execution.results import masked_text
 from tasks import secrets
 from tasks.models import Notification, NotificationChannel, Secret
@@ -209,7 +208,7 @@ class NotificationChannelAdmin(WriteOnlyAdmin):
         self.log_change(request, channel, "Test message sent.")
         try:
             notifications.send_test(channel=channel)
-        except RunError as error:
+        except AutomationLabError as error:
             self.message_user(request, f"Not delivered: {masked_text(error.message)}", messages.ERROR)
         else:
             self.message_user(request, "The test message is delivered.", messages.SUCCESS)

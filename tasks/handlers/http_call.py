@@ -34,8 +34,12 @@ EXPECT_STATUS: dict[str, Any] = {
     "description": 'Such as 200, "2xx" or [200, 404].',
     "title": "Expected status",
 }
-CREDENTIALS = {"basic": "username", "bearer": "token", "header": "value", "hmac": "secret"}
-"""Type of auth -> what it cannot do without."""
+CREDENTIALS = {"bearer": "token", "header": "value", "hmac": "secret"}
+"""Type of auth -> what it cannot do without. (Basic may go without user name or password, but not without both.)"""
+BASIC_ALONE: dict[str, Any] = {
+    "if": {"required": ["type"], "properties": {"type": {"const": "basic"}, "password": False}},
+    "then": {"required": ["username"]},
+}
 
 CONFIG_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -67,8 +71,14 @@ CONFIG_SCHEMA: dict[str, Any] = {
                 "secret": {"type": "string", "description": "Key of the HMAC-SHA256 over the body."},
             },
             "allOf": [
-                {"if": {"required": ["type"], "properties": {"type": {"const": kind}}}, "then": {"required": [name]}}
-                for kind, name in CREDENTIALS.items()
+                BASIC_ALONE,
+                *(
+                    {
+                        "if": {"required": ["type"], "properties": {"type": {"const": kind}}},
+                        "then": {"required": [name]},
+                    }
+                    for kind, name in CREDENTIALS.items()
+                ),
             ],
             "title": "Authentication",
         },

@@ -8,24 +8,17 @@ from typing import Any
 from automation_lab.core import json_schema
 from automation_lab.core.exceptions import Invalid
 from automation_lab.core.execution.failures import RunError
-from automation_lab.core.expressions import reveal
+from automation_lab.core.expressions import ExpressionError, has_expression, reveal
 from automation_lab.core.safe_json import dump
 from automation_lab.core.signing import sign_standard_webhook
 from tasks.handlers import http_call
 from tasks.handlers.base import TaskContext, TaskHandler
 from tasks.handlers.http_call import CallContext
 
-ROOM_FOR_EVENT: dict[str, Any] = {
-    "if": {"required": ["event"], "properties": {"event": {"minLength": 1}}},
-    "then": {"properties": {"payload": {"type": "object"}}},
-}
-"""The event becomes `type` of the payload, which nothing but an object can have."""
-
 CONFIG_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["url"],
     "additionalProperties": False,
-    **ROOM_FOR_EVENT,
     "properties": {
         "url": {"type": "string", "format": "uri", "minLength": 1, "maxLength": 2048, "title": "URL"},
         "event": {
@@ -66,10 +59,22 @@ class WebhookHandler(TaskHandler):
     key = "webhook"
     config_schema = CONFIG_SCHEMA
 
+    def check(self, config: dict[str, Any]) -> list[ExpressionError]:
+        fault = payload_fault(config)
+        return [ExpressionError(fault, code="type", field="payload")] if fault else []
+
     def run(self, *, config: dict[str, Any], context: TaskContext) -> dict[str, Any]:
         output = send(config, context.call)
         context.log("info", f"The webhook was answered {output['status']} after {output['elapsed_ms']} ms.")
         return output
+
+
+def payload_fault(config: dict[str, Any]) -> str:
+    """Why the event of a config that is to be saved would be lost, or "". What is stored goes on without its event."""
+    event, payload = config.get("event"), config.get("payload", {})
+    unknown = any(isinstance(value, str) and has_expression(value) for value in (event, payload))
+    lost = event and not unknown and not isinstance(payload, dict)
+    return "Must be an object: the event becomes its `type`." if lost else ""
 
 
 def send(config: dict[str, Any], context: CallContext) -> dict[str, Any]:

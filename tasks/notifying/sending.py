@@ -27,15 +27,16 @@ def send(
     """Deliver `message`; `key` is the same over attempts. Returns what came back. Raises RunError or Interrupted."""
     try:
         target = channels.target_of(channel)
+        secret = reveal_secret(channel.secret) if channel.secret else ""
     except crypto.DecryptionError as error:
         raise RunError(
-            f"The target of channel {channel.name} cannot be decrypted.", code="configuration.channel"
+            f"The target or the signing secret of channel {channel.name} cannot be decrypted.",
+            code="configuration.channel",
         ) from error
     if channel.kind == NotificationChannel.Kind.EMAIL:
         return _send_mail(target, message, key)
     context = CallContext(http=http, cancellation=cancellation, idempotency_key=key, deadline_seconds=TIMEOUT_SECONDS)
     if channel.kind == NotificationChannel.Kind.WEBHOOK:
-        secret = reveal_secret(channel.secret) if channel.secret else ""
         config = {
             "url": target,
             "payload": payload(channel.kind, message),

@@ -129,6 +129,11 @@ def parse(
     return schedule
 
 
+def reachable_end(end_at: datetime | None) -> datetime | None:
+    """`end_at` of a stored schedule: what lies beyond the calendar, such as the last day of 9999, is no end."""
+    return None if end_at is None or end_at >= LATEST else end_at
+
+
 def _check_reach(**instants: datetime | None) -> None:
     for field, instant in instants.items():
         if instant is not None and not EARLIEST <= instant < LATEST:

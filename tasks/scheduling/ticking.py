@@ -65,7 +65,7 @@ def schedule_of(task: ScheduledTask) -> schedules.Schedule | None:
         zone=zone_named(task.timezone),
         anchor_at=task.anchor_at or task.created_at,
         start_at=task.start_at,
-        end_at=task.end_at,
+        end_at=schedules.reachable_end(task.end_at),
         jitter_seconds=task.jitter_seconds,
         jitter_key=f"task:{task.pk}",
     )

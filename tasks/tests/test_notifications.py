@@ -513,7 +513,7 @@ def test_a_target_that_cannot_be_decrypted_fails_with_the_channels_name(task, sl
     assert deliver() == ["failed"]
 
     slack.refresh_from_db()
-    assert slack.last_error == "The target of channel ops cannot be decrypted."
+    assert slack.last_error == "The target or the signing secret of channel ops cannot be decrypted."
 
 
 # --- the test message -------------------------------------------------------------------------------------------------

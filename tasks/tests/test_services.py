@@ -132,6 +132,7 @@ def test_what_is_wrong_with_a_task_is_said_by_field(fields, expected):
     [
         {"auth": {"type": "none"}},
         {"auth": {"type": "basic", "username": "u"}},
+        {"auth": {"type": "basic", "password": "{{ secrets.TOKEN }}"}},
         {"auth": {"type": "{{ input.how }}"}},
         {"auth": {"type": "bearer", "token": "{{ secrets.TOKEN }}"}},
         {"expect_status": "2XX"},

@@ -89,6 +89,15 @@ def test_without_any_schedule_there_is_nothing_to_wait_for():
     assert ticking.tick(NOON) is None
 
 
+def test_an_end_beyond_the_calendar_is_none():
+    report = task(end_at=datetime(9999, 12, 31, tzinfo=UTC))
+
+    ticking.tick(NOON)
+
+    report.refresh_from_db()
+    assert (len(rows(report)), report.schedule_error) == (1, "")
+
+
 @pytest.mark.parametrize("fields", [{"enabled": False}, {"archived_at": NOON}, {"next_run_at": None}])
 def test_a_task_that_is_switched_off_archived_or_over_does_not_fire(fields):
     report = task(**fields)

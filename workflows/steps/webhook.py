@@ -11,7 +11,7 @@ from tasks.handlers import webhook
 from tasks.models import NotificationChannel
 from tasks.notifying import channels
 from tasks.secret_context import reveal_secret
-from workflows.steps.base import StepContext, StepType, url_warnings
+from workflows.steps.base import Fault, StepContext, StepType, url_warnings
 
 PROPERTIES = {
     **webhook.CONFIG_SCHEMA["properties"],
@@ -35,7 +35,6 @@ class WebhookStep(StepType):
         "type": "object",
         "additionalProperties": False,
         "oneOf": [{"required": ["url"]}, {"required": ["channel"]}],
-        **webhook.ROOM_FOR_EVENT,
         "properties": PROPERTIES,
     }
 
@@ -49,6 +48,10 @@ class WebhookStep(StepType):
     def is_safe_to_repeat(self, config: dict[str, Any]) -> bool:
         """The receiver can tell a repeat by its `webhook-id`."""
         return True
+
+    def check(self, config: dict[str, Any], names: set[str]) -> list[Fault]:
+        fault = webhook.payload_fault(config)
+        return [{"path": "payload", "code": "type", "message": fault}] if fault else []
 
     def warnings(self, config: dict[str, Any]) -> list[str]:
         name = config.get("channel")

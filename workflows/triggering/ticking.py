@@ -52,7 +52,7 @@ def schedule_of(trigger_config: dict[str, Any], *, workflow_id: int | None = Non
         zone=zone_named(trigger_config.get("timezone", "UTC")),
         anchor_at=_instant(trigger_config.get("anchor_at")),
         start_at=_instant(trigger_config.get("start_at")),
-        end_at=_instant(trigger_config.get("end_at")),
+        end_at=schedules.reachable_end(_instant(trigger_config.get("end_at"))),
         jitter_seconds=trigger_config.get("jitter_seconds", 0),
         jitter_key=f"workflow:{workflow_id}",
     )
