@@ -70,7 +70,8 @@ def plan(
     records = list(execution.steps.all())
     kept, reopened = _divide(records, start, execution.version)
     kept_paths = {record.path for record in (*kept, *reopened)}
-    if execution.status == WorkflowExecution.Status.SUCCESS and len(kept) == len(records):
+    nothing_new = start == FROM_FAILED and target.pk == execution.version_id and len(kept) == len(records)
+    if execution.status == WorkflowExecution.Status.SUCCESS and nothing_new:
         raise Invalid("Every step has succeeded: name the one to run again from, or start.", field="from")
     if target.pk != execution.version_id:
         _check_fit([*kept, *reopened], target)

@@ -27,7 +27,9 @@ class LabCommand(BaseCommand):
         except AutomationLabError as error:
             raise CommandError(_sentences(error), returncode=USAGE if isinstance(error, Invalid) else FAILED) from error
         except (InterfaceError, OperationalError, ProgrammingError) as error:
-            raise _database_error(error) from error
+            if explained := _explained(error):
+                raise explained from error
+            raise
         if code:
             raise SystemExit(code)
 
@@ -35,12 +37,12 @@ class LabCommand(BaseCommand):
         return CommandError(message, returncode=USAGE)
 
 
-def _database_error(error: Exception) -> Exception:
-    """What the state of the database explains as a sentence; a fault of ours as it is."""
+def _explained(error: Exception) -> CommandError | None:
+    """As a sentence what the state of the database explains; None for a fault of ours."""
     if isinstance(error.__cause__, UndefinedTable):
         return CommandError("The database has no tables yet, or old ones: run migrate, or start the lab, first.")
     if isinstance(error, ProgrammingError):
-        return error
+        return None
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return CommandError(f"The database does not answer: {reason}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 PREVIEW_CHARACTERS = 16 * 1024
+RESULTS_CUT = "The results are too large to be kept: collect less of each."
 
 
 def preview(dumped: str, *, size_bytes: int) -> dict[str, Any]:
@@ -12,8 +13,9 @@ def preview(dumped: str, *, size_bytes: int) -> dict[str, Any]:
     return {"truncated": True, "size_bytes": size_bytes, "preview": dumped[:PREVIEW_CHARACTERS]}
 
 
-def without_preview(reason: str) -> dict[str, Any]:
-    return {"truncated": True, "reason": reason}
+def results_cut() -> dict[str, Any]:
+    """In the place of the results of a loop that are too large together."""
+    return {"truncated": True, "reason": RESULTS_CUT}
 
 
 def is_cut(value: Any) -> bool:
@@ -23,7 +25,7 @@ def is_cut(value: Any) -> bool:
     # Values come from anywhere, so that nothing but the whole form of a mark counts.
     if value.keys() == {"truncated", "size_bytes", "preview"}:
         return type(value["size_bytes"]) is int and isinstance(value["preview"], str)
-    return value.keys() == {"truncated", "reason"} and isinstance(value["reason"], str)
+    return value == results_cut()
 
 
 def why_cut(mark: dict[str, Any]) -> str:

@@ -26,7 +26,7 @@ class ApiCallStep(StepType):
         answer = http_call.call(config, context.call())
         context.log("info", f"{config['method']} answered {answer['status']} after {answer['elapsed_ms']} ms.")
         output = {**answer, **extracted(config["extract"], answer)}
-        if len(dump(output).encode()) > MAX_OUTPUT_BYTES:
+        if len(dump(output).encode("utf-8", "surrogatepass")) > MAX_OUTPUT_BYTES:
             context.log(
                 "warning", "The answer is too large to be kept whole: `extract` what later steps need of its body."
             )

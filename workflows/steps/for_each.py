@@ -9,7 +9,7 @@ from automation_lab.core import expressions
 from automation_lab.core.execution.failures import RunError
 from automation_lab.core.execution.results import MAX_OUTPUT_BYTES
 from automation_lab.core.expressions import Reference
-from automation_lab.core.previews import without_preview
+from automation_lab.core.previews import results_cut
 from automation_lab.core.safe_json import dump
 from workflows.links import contains_token
 from workflows.steps.base import (
@@ -153,5 +153,5 @@ def _bounded(results: list[Any]) -> Any:
     for result in results:
         size_bytes += len(dump(result).encode()) + 1
         if size_bytes > MAX_RESULT_BYTES:
-            return without_preview("The results are too large to be kept: collect less of each.")
+            return results_cut()
     return results

@@ -580,3 +580,12 @@ def test_of_an_answer_that_is_too_large_the_extracted_values_stay(run_workflow, 
     assert (run.status, run.variables) == ("success", {"id": 7, "status": 200})
     assert output_of(run, "a")["body"]["truncated"] is True
     assert "`extract` what later steps need" in run.log_lines.get(path="a", level="warning").text
+
+
+def test_an_answer_that_decodes_to_half_a_character_is_kept(run_workflow, serve):
+    def answer(connection, request):
+        connection.sendall(response(200, [("Content-Type", "text/plain; charset=utf-7")], b"+2AA-"))
+
+    run = run_workflow([call("fetch", serve(answer))])
+
+    assert (run.status, output_of(run, "fetch")["body"]) == ("success", "\ufffd" * 3)

@@ -180,7 +180,7 @@ def _schedule_faults(config: dict[str, Any]) -> list[Fault]:
 
 def warnings(workflow: Workflow) -> list[dict[str, str]]:
     config = workflow.trigger_config
-    if workflow.trigger_type == Workflow.TriggerType.WEBHOOK and _matches_none(config, "source", "event_type"):
+    if workflow.trigger_type == Workflow.TriggerType.WEBHOOK and _matches_none(config):
         detail = 'Matches no webhook: name what starts it, such as {"source": "github", "event_type": "push"}.'
     elif workflow.trigger_type == Workflow.TriggerType.EVENT and not config.get("event"):
         detail = 'Matches no event: name what starts it, such as {"event": "order.paid"}.'
@@ -189,8 +189,9 @@ def warnings(workflow: Workflow) -> list[dict[str, str]]:
     return [{"path": "trigger_config", "detail": detail}]
 
 
-def _matches_none(config: dict[str, Any], *names: str) -> bool:
-    return not config or any(config.get(name) in ("", []) for name in names)
+def _matches_none(config: dict[str, Any]) -> bool:
+    """A source has a name; an event type may be empty, as that of webhooks without one is."""
+    return not config or config.get("source") in ("", []) or config.get("event_type") == []
 
 
 def depth_of(webhook: Webhook) -> int:

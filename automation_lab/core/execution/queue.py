@@ -104,6 +104,9 @@ def park(claim: Claim, *, due_at: datetime | None, now: datetime, **changes: Any
     Replaced.
     """
     values = {"worker": None, "due_at": due_at, "updated_at": now, "job_id": None, **changes}
+    if "error_message" in changes:  # in its place `cancel` may have noted why
+        why = models.When(cancel_requested_at__isnull=True, then=models.Value(changes["error_message"]))
+        values["error_message"] = models.Case(why, default=F("error_message"), output_field=models.TextField())
     _lock_limited(claim)
     with concurrency.leaving(claim.model, claim.concurrency_keys, now=now):
         if claim.rows().update(**values) == 0:
@@ -111,8 +114,7 @@ def park(claim: Claim, *, due_at: datetime | None, now: datetime, **changes: Any
     # The update has locked the row: from here on a request to cancel finds it free and ends it by itself.
     execution = claim.model._default_manager.get(pk=claim.pk)
     if execution.cancel_requested_at is not None:
-        asked_for = "" if "error_message" in changes else execution.error_message  # `cancel` has noted why
-        end(execution, status="cancelled", now=now, error_message=asked_for or CANCELLED_MESSAGE)
+        end(execution, status="cancelled", now=now, error_message=execution.error_message or CANCELLED_MESSAGE)
     elif due_at is not None:
         send_job(execution, due_at=due_at)
 

@@ -96,7 +96,9 @@ def _nodes_with_depth(tree: nodes.Node) -> Iterator[nodes.Node]:
         if depth > MAX_TREE_DEPTH:
             raise limit_error("The expression is nested too deep.")
         yield node
-        if not is_secret(node):
+        if is_secret(node):
+            waiting.extend((child, depth + 1) for child in node.iter_child_nodes() if isinstance(child, nodes.Const))
+        else:
             waiting.extend((child, depth + 1) for child in node.iter_child_nodes())
 
 

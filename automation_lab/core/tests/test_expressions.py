@@ -247,6 +247,8 @@ def test_kinds_are_never_mixed_silently(source):
         "secrets",
         "secrets | keys",
         "secrets[vars.key]",
+        'secrets["a\\ud800"]',
+        'secrets["a\\x00"]',
         "a } b",
         "{'a': }",
         "loop.x if",

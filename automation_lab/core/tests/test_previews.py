@@ -9,6 +9,7 @@ from automation_lab.core import expressions, previews
 LOOK_ALIKES = [
     {"truncated": True},
     {"truncated": True, "reason": ["text"]},
+    {"truncated": True, "reason": "More than 10 rows."},
     {"truncated": True, "size_bytes": "many", "preview": "{"},
     {"truncated": True, "size_bytes": None, "preview": "{"},
     {"truncated": True, "size_bytes": True, "preview": "{"},
@@ -27,7 +28,7 @@ def test_what_only_looks_like_a_mark_is_a_value(value):
     ("mark", "words"),
     [
         (previews.preview("[1, 2]", size_bytes=300_000), "Its 300,000 bytes are too many to be kept"),
-        (previews.without_preview("It nests too deep."), "It nests too deep."),
+        (previews.results_cut(), "The results are too large to be kept"),
     ],
     ids=["with a preview", "with a reason"],
 )
